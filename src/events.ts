@@ -1,0 +1,48 @@
+/** What one BuildKit build tells while it runs. Steps are numbered from 0 in order of first sight. Times are ms since the epoch. */
+export type BuildEvent =
+  | {
+      type: 'step'
+      step: number
+      name: string
+      state: 'started' | 'cached' | 'done' | 'failed' | 'canceled'
+      t: number
+      seconds?: number
+      internal?: boolean
+    }
+  | { type: 'line'; step: number; stream: 1 | 2; text: string; t: number }
+  | { type: 'clipped'; step: number; t: number }
+  | { type: 'warning'; step: number; text: string; t: number }
+
+/** The story of one image, kept in its log and followed by every asker. */
+export type StoryEvent =
+  | BuildEvent
+  | {
+      type: 'phase'
+      phase: 'queued' | 'waiting' | 'claimed' | 'fetching' | 'building' | 'pushing' | 'publishing' | 'tagging'
+      t: number
+      worker?: string
+      detail?: string
+    }
+  | { type: 'retry'; t: number; code: string; message: string; attempt: number; of: number; inSeconds: number }
+  | { type: 'note'; t: number; level: 'info' | 'warning'; text: string }
+
+/** What a command tells its user on stderr, image by image. */
+export type CliEvent =
+  | { type: 'notice'; level: 'info' | 'warning'; text: string }
+  | { type: 'image'; image: string; build?: string; event: StoryEvent }
+  | { type: 'image-done'; image: string; build?: string; outcome: ImageOutcome }
+
+export interface ImageOutcome {
+  status: 'current' | 'tagged' | 'built' | 'failed' | 'cancelled'
+  /** `<repository>@sha256:<hex>`; absent on failure. */
+  reference?: string
+  digest?: string
+  tag?: string
+  sizeBytes?: number
+  pushedBytes?: number
+  seconds: number
+  steps?: { total: number; cached: number }
+  error?: { code: string; message: string; next?: string; exit: number }
+}
+
+export type Emit = (event: CliEvent) => void

@@ -1,0 +1,72 @@
+import { z } from 'zod'
+import { refused } from '../errors.ts'
+import { BUILD_ID_PATTERN, COMMIT_PATTERN, KEY_PATTERN, NAME_PATTERN } from '../names.ts'
+
+/** SQS takes 256 KiB to 1 MiB depending on the queue's age and the emulator; ours never come near. */
+export const MAX_JOB_BYTES = 200 * 1024
+
+/** A moving reference and what it stood for when the commit was first asked for. `local`: only in this machine's engine; digest is the engine's image id. */
+export const pinSchema = z.strictObject({
+  /** As written in the Dockerfile after argument expansion. */
+  reference: z.string().min(1).max(1000),
+  digest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
+  local: z.literal(true).optional(),
+})
+export type Pin = z.infer<typeof pinSchema>
+
+const imageJobSchema = z.strictObject({
+  version: z.literal(1),
+  kind: z.literal('image'),
+  /** The build's id: its record, log and cancellation are found by it. */
+  build: z.string().regex(BUILD_ID_PATTERN),
+  project: z.string().regex(NAME_PATTERN).max(128),
+  /** Where the commit comes from; a worker takes only what its own configuration allows. */
+  repository: z.string().min(1).max(2048),
+  /** bake.yaml's path from the repository's root. */
+  config: z.string().min(1).max(4096),
+  commit: z.string().regex(COMMIT_PATTERN),
+  image: z.string().regex(NAME_PATTERN).max(128),
+  key: z.string().regex(KEY_PATTERN),
+  pins: z.array(pinSchema).max(200),
+  /** The branch that was asked for, whose tag moves; none for a tag or a bare SHA. */
+  branch: z.string().min(1).max(250).optional(),
+  priority: z.enum(['normal', 'high']),
+  /** Append `withdrawn` first and build anew. */
+  rebuild: z.boolean(),
+})
+
+export type ImageJob = z.infer<typeof imageJobSchema>
+/** `machine` jobs come later; a body's `kind` tells them apart. */
+export type Job = ImageJob
+
+export type ParsedBody =
+  | { status: 'ok'; job: Job }
+  /** A version of ours that this worker is too old for: left alone. */
+  | { status: 'unknown-version'; version: number }
+  | { status: 'invalid'; reason: string }
+
+/** The only parser of queue bodies. Never throws. */
+export function parseBody(body: string): ParsedBody {
+  if (Buffer.byteLength(body) > MAX_JOB_BYTES) return { status: 'invalid', reason: `larger than ${MAX_JOB_BYTES} bytes` }
+  let value: unknown
+  try {
+    value = JSON.parse(body)
+  } catch {
+    return { status: 'invalid', reason: 'not JSON' }
+  }
+  const version = typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined
+  if (typeof version === 'number' && Number.isInteger(version) && version > 1) return { status: 'unknown-version', version }
+  const parsed = imageJobSchema.safeParse(value)
+  if (parsed.success) return { status: 'ok', job: parsed.data }
+  const issue = parsed.error.issues[0]
+  return { status: 'invalid', reason: `${issue?.path.join('.') || 'body'}: ${issue?.message ?? 'invalid'}` }
+}
+
+/** The only writer of queue bodies; refuses what a worker would refuse. */
+export function formatBody(job: Job): string {
+  const body = JSON.stringify(job)
+  const parsed = parseBody(body)
+  if (parsed.status !== 'ok')
+    throw refused('job_invalid', `this job can't be queued: ${'reason' in parsed ? parsed.reason : 'unknown version'}`)
+  return body
+}

@@ -1,0 +1,82 @@
+import { z } from 'zod'
+import { unavailable } from '../errors.ts'
+import type { Ledger } from '../io/ledger.ts'
+import { BUILD_ID_PATTERN, COMMIT_PATTERN, DIGEST_PATTERN, KEY_PATTERN, keys } from '../names.ts'
+import { pinSchema } from './job.ts'
+
+const digest = z.string().regex(DIGEST_PATTERN)
+const key = z.string().regex(KEY_PATTERN)
+
+export const failureSchema = z.object({
+  kind: z.enum(['user', 'world', 'ours']),
+  code: z.string(),
+  message: z.string(),
+  next: z.string().optional(),
+  exit: z.number(),
+})
+export type Failure = z.infer<typeof failureSchema>
+
+/** `builds/<id>`: one asker's build of one image, from queued to its end. Written by the asker, then by the one worker that holds its message. */
+export const buildRecordSchema = z.object({
+  version: z.literal(1),
+  build: z.string().regex(BUILD_ID_PATTERN),
+  project: z.string(),
+  repository: z.string(),
+  config: z.string(),
+  commit: z.string().regex(COMMIT_PATTERN),
+  image: z.string(),
+  key,
+  branch: z.string().optional(),
+  priority: z.enum(['normal', 'high']),
+  rebuild: z.boolean(),
+  status: z.enum(['queued', 'waiting', 'running', 'built', 'tagged', 'failed', 'cancelled']),
+  askedAt: z.number(),
+  startedAt: z.number().optional(),
+  endedAt: z.number().optional(),
+  worker: z.string().optional(),
+  /** Number of the claim log entry under which it builds: its log is logs/<build>/<n>. */
+  claim: z.number().optional(),
+  /** The build whose claim it waits for; its log is the one to follow. */
+  leader: z.object({ build: z.string(), claim: z.number() }).optional(),
+  reference: z.string().optional(),
+  digest: digest.optional(),
+  tag: z.string().optional(),
+  sizeBytes: z.number().optional(),
+  pushedBytes: z.number().optional(),
+  steps: z.object({ total: z.number(), cached: z.number() }).optional(),
+  failure: failureSchema.optional(),
+})
+export type BuildRecord = z.infer<typeof buildRecordSchema>
+
+export const ENDED: ReadonlySet<BuildRecord['status']> = new Set(['built', 'tagged', 'failed', 'cancelled'])
+
+/** `commits/<sha>/<image>`: what a commit was when it was first asked for. */
+export const commitDocumentSchema = z.object({ version: z.literal(1), keySchema: z.number(), key, pins: z.array(pinSchema) })
+export type CommitDocument = z.infer<typeof commitDocumentSchema>
+
+/** `images/<key>`: a copy of the newest `published` entry, for fast reading. `rebuilt`: a rebuild or withdrawal for cause `rebuild` precedes it. */
+export const imageDocumentSchema = z.object({
+  version: z.literal(1),
+  n: z.number(),
+  digest,
+  /** Set when a rebuild precedes this entry: commit tags then end in `-r<n>`. */
+  rebuilt: z.number().optional(),
+  sizeBytes: z.number().optional(),
+})
+export type ImageDocument = z.infer<typeof imageDocumentSchema>
+
+/** Reads and parses one document; undefined when there is none. Throws `ledger_damaged` (exit 4) when it isn't what it should be. */
+export async function read<T>(ledger: Ledger, at: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  const value = await ledger.get(at)
+  if (value === undefined) return undefined
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  throw unavailable('ledger_damaged', `ledger document ${at} is damaged: ${issue?.path.join('.')} ${issue?.message}`, {
+    next: `move it away (it is kept as evidence) and run the command again`,
+    ids: { document: at },
+  })
+}
+
+export const readBuild = (ledger: Ledger, id: string) => read(ledger, keys.build(id), buildRecordSchema)
+export const writeBuild = (ledger: Ledger, record: BuildRecord) => ledger.put(keys.build(record.build), record)

@@ -1,0 +1,61 @@
+import { createHash, randomBytes } from 'node:crypto'
+
+/** Project, image, service and worker names; also a legal repository path component (OCI distribution spec, "Pulling manifests"). */
+export const NAME_PATTERN = /^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*$/
+export const BUILD_ID_PATTERN = /^[0-9a-hjkmnp-tv-z]{9}-[0-9a-hjkmnp-tv-z]{6}$/
+export const COMMIT_PATTERN = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/
+export const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/
+export const KEY_PATTERN = /^[0-9a-f]{64}$/
+
+const CROCKFORD = '0123456789abcdefghjkmnpqrstvwxyz'
+/** 9 Crockford digits hold 45 bits of milliseconds: until the year 3084. */
+const LAST_MS = 2 ** 45 - 1
+
+const crockford = (value: number, digits: number): string => {
+  let text = ''
+  for (let rest = value; text.length < digits; rest = Math.floor(rest / 32)) text = CROCKFORD[rest % 32] + text
+  return text
+}
+
+/** A build id: inverted milliseconds, so that ids sort newest first, then 30 random bits. `1gd4x7k2m-8q3zt1` */
+export const newBuildId = (nowMs = Date.now()): string =>
+  `${crockford(LAST_MS - nowMs, 9)}-${crockford(randomBytes(4).readUInt32BE() >>> 2, 6)}`
+
+/** When a build id was made, ms since the epoch. */
+export const buildIdTime = (id: string): number =>
+  LAST_MS - [...id.slice(0, 9)].reduce((value, digit) => value * 32 + CROCKFORD.indexOf(digit), 0)
+
+export const sha256 = (data: string | Uint8Array): string => createHash('sha256').update(data).digest('hex')
+
+/** A branch name as a tag or key component: kept when it is one already, else cleaned and told apart by a hash (`feature/a` ≠ `feature-a`). */
+export function branchSlug(branch: string): string {
+  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/.test(branch)) return branch
+  const clean = branch.replace(/[^A-Za-z0-9_.-]+/g, '-').replace(/^[.-]+/, '')
+  return `${clean.slice(0, 90)}-${sha256(branch).slice(0, 8)}`
+}
+
+/** Tags of docs/design.md §7. `n` is the number of a claim log entry. */
+export const tags = {
+  key: (key: string, n: number) => `key-${key.slice(0, 20)}-${n}`,
+  commit: (commit: string, rebuilt?: number) => (rebuilt === undefined ? `sha-${commit}` : `sha-${commit}-r${rebuilt}`),
+  branch: (branch: string) => `branch-${branchSlug(branch)}`,
+  cache: (image: string, branch: string) => `${image}.${branchSlug(branch)}`.slice(0, 128),
+}
+
+/** Log entries are numbered so that text order is number order. */
+export const entry = (n: number): string => String(n).padStart(8, '0')
+
+/** Every key of the ledger, in one place. */
+export const keys = {
+  claims: (key: string) => `claims/${key}/`,
+  claim: (key: string, n: number) => `claims/${key}/${entry(n)}`,
+  image: (key: string) => `images/${key}`,
+  commit: (commit: string, image: string) => `commits/${commit}/${image}`,
+  builds: 'builds/',
+  build: (id: string) => `builds/${id}`,
+  log: (id: string, n: number) => `logs/${id}/${entry(n)}`,
+  branches: (image: string, branch: string) => `branches/${image}/${branchSlug(branch)}/`,
+  branch: (image: string, branch: string, n: number) => `branches/${image}/${branchSlug(branch)}/${entry(n)}`,
+  cancel: (id: string) => `cancels/${id}`,
+  beat: (owner: string) => `beats/${owner}`,
+}
