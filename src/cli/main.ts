@@ -1,0 +1,54 @@
+import { errnoOf } from '../errors.ts'
+
+/**
+ * Runs one command line and ends the process with its exit code. What commands don't report themselves is reported here: unknown commands,
+ * modules that don't load, errors outside any promise.
+ * @param root absolute path of the package, where package.json and oclif.manifest.json are.
+ */
+export async function main(root: string, argv = process.argv.slice(2)): Promise<never> {
+  surviveClosedPipes()
+  process.on('uncaughtException', (error) => void endWith(error, root, argv))
+  process.on('unhandledRejection', (error) => void endWith(error, root, argv))
+  const { run } = await import('@oclif/core/run')
+  try {
+    await run(argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv, root)
+  } catch (error) {
+    await endWith(error, root, argv)
+  }
+  return exit()
+}
+
+/**
+ * A reader of stdout that went away (`| head`) has all that it wanted: end quietly. Without stderr the work goes on, only untold, so that
+ * the exit code stays true.
+ */
+function surviveClosedPipes(): void {
+  process.stdout.on('error', (error) => (errnoOf(error) === 'EPIPE' ? process.exit() : endWith(error, '', [])))
+  process.stderr.on('error', () => {})
+}
+
+async function endWith(error: unknown, root: string, argv: string[]): Promise<never> {
+  const [{ exitRequest, unknownCommand, usageError }, { formatReport, reportOf }, { hasColours, palette }] = await Promise.all([
+    import('./usage.ts'),
+    import('./report.ts'),
+    import('./style.ts'),
+  ])
+  process.exitCode = exitRequest(error)
+  if (process.exitCode !== undefined) return exit()
+  const { Config } = await import('@oclif/core/config')
+  const config = await Config.load(root).catch(() => undefined)
+  const written = argv.find((word) => word !== 'help') ?? ''
+  const commands = config?.commands.filter((command) => !command.hidden).map((command) => command.id) ?? []
+  const unknown = config !== undefined && written !== '' && config.findCommand(written) === undefined
+  const report = reportOf(unknown ? unknownCommand(written, commands) : usageError(error, '', []))
+  process.exitCode = report.exit
+  if (argv.includes('--json')) process.stdout.write(`${JSON.stringify({ version: 1, error: report }, null, 2)}\n`)
+  else process.stderr.write(`${formatReport(report, palette(hasColours(process.stderr)))}\n`)
+  return exit()
+}
+
+/** Ends at once, whatever connection is still kept alive, but not before both streams took everything. */
+async function exit(): Promise<never> {
+  await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))))
+  process.exit()
+}

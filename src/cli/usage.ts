@@ -1,0 +1,85 @@
+import { stripVTControlCharacters } from 'node:util'
+import { closest, distance } from 'fastest-levenshtein'
+import { BakeError, messageOf, refused } from '../errors.ts'
+
+/** What oclif throws for a command line it can't take: CLIError and its children, told by this property (their classes aren't exported). */
+interface OclifError extends Error {
+  oclif: { exit?: number | false }
+  code?: string
+  flags?: string[]
+  args?: unknown[]
+}
+
+const isOclif = (error: unknown): error is OclifError =>
+  error instanceof Error && 'oclif' in error && typeof error.oclif === 'object' && error.oclif !== null
+
+/** The code of `this.exit(n)`, which is thrown; undefined for every other error. */
+export const exitRequest = (error: unknown): number | undefined =>
+  isOclif(error) && error.code === 'EEXIT' ? Number(error.oclif.exit ?? 0) : undefined
+
+/** The one of `candidates` that was probably meant: at most a third of its letters differ. */
+export function didYouMean(written: string, candidates: readonly string[]): string | undefined {
+  if (candidates.length === 0) return undefined
+  const best = closest(written, [...candidates])
+  return distance(written, best) <= Math.max(1, Math.floor(best.length / 3)) || best.startsWith(written) ? best : undefined
+}
+
+/**
+ * An error of oclif's parser as `usage` (exit 2), one clean line with a suggestion; BakeErrors that a flag's own parse threw get their
+ * message back; everything else comes back as it is.
+ * @param command as typed, `image`; '' when none was found.
+ * @param flags names of the command's flags, without dashes.
+ */
+export function usageError(error: unknown, command: string, flags: readonly string[]): unknown {
+  if (error instanceof BakeError) {
+    error.message = withoutOclifFrame(error.message)
+    return error
+  }
+  if (!isOclif(error)) return error
+  return refused('usage', usageMessage(error, flags), { next: `see \`bake ${command}${command === '' ? '' : ' '}--help\`` })
+}
+
+/** `imge` or `--versoin` where a command should be → exit 2, with what was probably meant. */
+export function unknownCommand(written: string, commands: readonly string[]): BakeError {
+  if (written.startsWith('-')) return refused('usage', unknownFlag(written, ['help', 'version']), { next: 'see `bake --help`' })
+  const meant = didYouMean(written, commands)
+  return refused(
+    'unknown_command',
+    `there is no command \`${written}\`${meant === undefined ? '' : `; did you mean \`${meant}\`?`}`,
+    {
+      next: meant === undefined ? 'see `bake --help`' : `try \`bake ${meant}\`, or see \`bake --help\``,
+    },
+  )
+}
+
+function usageMessage(error: OclifError, flags: readonly string[]): string {
+  if (error.flags !== undefined) return error.flags.map((flag) => unknownFlag(flag, flags)).join('; ')
+  const names = (error.args ?? []).map((arg) =>
+    typeof arg === 'object' && arg !== null && 'name' in arg ? String(arg.name).toUpperCase() : String(arg),
+  )
+  if (names.length > 0) {
+    const missing = /^Missing/.test(error.message)
+    return `${missing ? 'missing' : 'unexpected'} argument${names.length > 1 ? 's' : ''} ${names.join(', ')}`
+  }
+  const message = withoutOclifFrame(messageOf(error))
+  const choice = /^Expected (?:(--[\w-]+)=)?(.*) to be one of: (.*)$/s.exec(message)
+  if (choice === null) return message.charAt(0).toLowerCase() + message.slice(1)
+  const [, flag = 'this argument', value = '', options = ''] = choice
+  const meant = didYouMean(value, options.split(', '))
+  return `${flag} can't be \`${value}\`: it is one of ${options}${meant === undefined ? '' : `; did you mean \`${meant}\`?`}`
+}
+
+function unknownFlag(written: string, flags: readonly string[]): string {
+  const name = written.replace(/^-+/, '').replace(/=.*$/s, '')
+  const meant = didYouMean(name, flags)
+  return `unknown flag ${written.startsWith('--') ? '--' : '-'}${name}${meant === undefined ? '' : `; did you mean --${meant}?`}`
+}
+
+/** oclif puts "Parsing --flag", "The following error occurred:" and "See more help" around a message, over several lines. */
+const withoutOclifFrame = (message: string): string =>
+  stripVTControlCharacters(message)
+    .replace(/\nSee more help with --help/g, '')
+    .replace(/^Parsing (--[\w-]+) \n\t/, '$1: ')
+    .replace(/^The following errors? occurred:\s*/, '')
+    .replace(/\s*\n\s*/g, '; ')
+    .trim()
