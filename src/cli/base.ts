@@ -63,6 +63,9 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   /** Tells the story on stderr: the live view, plain lines, or JSON lines with --json. */
   protected readonly emit: Emit = (event) => this.renderer?.emit(event)
 
+  /** Resolves when stderr's reader has caught up with the story: await it between portions of a log. */
+  protected readonly settled = async (): Promise<void> => this.renderer?.settled()
+
   /** SIGINT and SIGTERM, taken over from the first use on: a command that never asks dies of them as usual. */
   protected get signals(): Signals {
     this.installed ??= installSignals()

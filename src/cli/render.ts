@@ -5,6 +5,8 @@ export interface Renderer {
   emit: Emit
   /** Ends the view: what is left of it is final and the cursor is back. Later events become plain lines. Safe to call twice. */
   close(): void
+  /** Resolves when stderr's reader has caught up; await it between portions of a log, or lines are left out for a slow reader. */
+  settled(): Promise<void>
 }
 
 export interface RenderOptions {
