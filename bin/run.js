@@ -1,0 +1,19 @@
+import { existsSync } from 'node:fs'
+import { enableCompileCache } from 'node:module'
+import { fileURLToPath } from 'node:url'
+
+// Before any other import, which is why those are dynamic: it halves them.
+enableCompileCache()
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+if (!existsSync(new URL('../oclif.manifest.json', import.meta.url))) {
+  process.stderr.write(`error: ${root} is not built yet\nnext: run "npm run build" there\n`)
+  process.exit(4)
+}
+
+const { settings } = await import('@oclif/core/settings')
+// Else NODE_ENV=test or development makes oclif look for src/*.ts and a loader for them.
+settings.enableAutoTranspile = false
+
+const { main } = await import('../dist/cli/main.js')
+await main(root)

@@ -1,0 +1,118 @@
+# shellcheck shell=bash
+# Packages of the distribution. Part of bin/setup.
+
+# Older ones have no --progress=rawjson, which the live view and the logs read.
+BUILDX_AT_LEAST=0.13
+# Distributions and CI images carry these files; a test names another one.
+OS_RELEASE=${BAKE_OS_RELEASE:-/etc/os-release}
+packages=()
+
+os() { ( . "$OS_RELEASE" 2>/dev/null && eval "printf %s \"\${$1:-}\"" ); }
+distribution() { os PRETTY_NAME; }
+
+# Debian, Ubuntu, and what calls itself like one of them.
+can_install() {
+  case " $(os ID) $(os ID_LIKE) " in
+    *' debian '* | *' ubuntu '*) has apt-get ;;
+    *) false ;;
+  esac
+}
+die_by_hand() {
+  die "bin/setup installs packages on Debian and Ubuntu only, and this is $(distribution)" \
+    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap" \
+    'then run bin/setup again: it starts the rest'
+}
+# Debian 12 itself has Engine 20.10 and no buildx. Debian 13's run on it without touching libc.
+needs_trixie() {
+  [ "$(os ID)" = debian ] && [ "$(os VERSION_CODENAME)" = bookworm ] && { wants 'docker.io ' || wants docker-cli || wants docker-buildx; }
+}
+
+look_for_tools() {
+  local version
+  if has git; then fine "git $(git --version | cut -d' ' -f3)"; else packages+=(git); fi
+  if has docker-registry || has registry; then
+    fine "registry $(command -v docker-registry || command -v registry)"
+  else
+    packages+=(docker-registry)
+  fi
+  has docker || packages+=(docker-cli)
+  version=$(docker buildx version 2>/dev/null | awk '{ sub(/^v/, "", $2); print $2 }') || true
+  if [ -n "$version" ] && version_at_least "$BUILDX_AT_LEAST" "$version"; then
+    fine "buildx $version"
+  else
+    [ -z "$version" ] || lost "buildx $version is too old: $BUILDX_AT_LEAST is the first that works"
+    packages+=(docker-buildx)
+  fi
+}
+
+wants() { [[ " ${packages[*]} " == *" $1"* ]]; }
+
+# First of all that is planned.
+plan_packages() {
+  [ "${#packages[@]}" = 0 ] && return 0
+  local line="install packages (needs root): ${packages[*]}"
+  if needs_trixie; then line+="; the Docker ones from Debian 13, pinned to these names"; fi
+  todo=("$line" "${todo[@]}")
+  steps=(install_packages "${steps[@]}")
+}
+
+install_packages() {
+  say "installing ${packages[*]}"
+  if needs_trixie; then add_trixie; fi
+  # So that an engine installed now starts with its settings and not without them.
+  if wants 'docker.io '; then prepare_engine; fi
+  apt_get update
+  local name known=()
+  for name in "${packages[@]}"; do
+    # Where Docker's own packages are installed, theirs fits. Older Ubuntu has no docker-cli of its own: docker.io brings it.
+    if [ "$name" = docker-buildx ] && dpkg -s docker-ce >/dev/null 2>&1; then name=docker-buildx-plugin; fi
+    if is_known "$name"; then known+=("$name"); elif [ "$name" != docker-cli ]; then die_unknown "$name"; fi
+  done
+  apt_get install --yes --no-install-recommends "${known[@]}"
+  # bake starts a registry per state directory; the one that the package starts would only hold port 5000.
+  if wants 'docker-registry '; then switch_off docker-registry; fi
+}
+
+is_known() { [ -n "$(apt-cache policy -- "$1" | awk '/Candidate:/ && $2 != "(none)" { print $2 }')" ]; }
+die_unknown() {
+  die "$(distribution) has no package $1" "see https://docs.docker.com/engine/install/ for Docker Engine and buildx, then run bin/setup again"
+}
+
+add_trixie() {
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  as_root tee /etc/apt/sources.list.d/bake-trixie.sources >/dev/null <<SOURCE
+Types: deb
+URIs: ${BAKE_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+Suites: trixie
+Components: main
+Signed-By: $keyring
+SOURCE
+  as_root tee /etc/apt/preferences.d/bake-trixie >/dev/null <<'PIN'
+Package: *
+Pin: release n=trixie
+Pin-Priority: -1
+
+Package: docker.io docker-cli docker-buildx docker-compose
+Pin: release n=trixie
+Pin-Priority: 500
+PIN
+}
+
+# Mirrors hiccup: three attempts in all, the reason on the screen each time.
+apt_get() {
+  local pause
+  for pause in 5 20 0; do
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null && return 0
+    [ "$pause" = 0 ] || { echo "apt-get $1 failed; again in $pause s"; sleep "$pause"; }
+  done
+  die "apt-get $1 failed three times" 'see its messages above; then run bin/setup again'
+}
+
+switch_off() {
+  if [ -d /run/systemd/system ]; then
+    as_root systemctl disable --now "$1" || true
+  elif [ -x "/etc/init.d/$1" ]; then
+    as_root "/etc/init.d/$1" stop || true
+    as_root update-rc.d "$1" disable || true
+  fi
+}
