@@ -1,11 +1,12 @@
+import type { LoadOptions } from '@oclif/core/interfaces'
 import { errnoOf } from '../errors.ts'
 
 /**
  * Runs one command line and ends the process with its exit code. What commands don't report themselves is reported here: unknown commands,
  * modules that don't load, errors outside any promise.
- * @param root absolute path of the package, where package.json and oclif.manifest.json are.
+ * @param root absolute path of the package, where package.json and oclif.manifest.json are; or oclif's own options.
  */
-export async function main(root: string, argv = process.argv.slice(2)): Promise<never> {
+export async function main(root: NonNullable<LoadOptions>, argv = process.argv.slice(2)): Promise<never> {
   surviveClosedPipes()
   process.on('uncaughtException', (error) => void endWith(error, root, argv))
   process.on('unhandledRejection', (error) => void endWith(error, root, argv))
@@ -23,11 +24,11 @@ export async function main(root: string, argv = process.argv.slice(2)): Promise<
  * the exit code stays true.
  */
 function surviveClosedPipes(): void {
-  process.stdout.on('error', (error) => (errnoOf(error) === 'EPIPE' ? process.exit() : endWith(error, '', [])))
+  process.stdout.on('error', (error) => (errnoOf(error) === 'EPIPE' ? process.exit() : endWith(error, undefined, [])))
   process.stderr.on('error', () => {})
 }
 
-async function endWith(error: unknown, root: string, argv: string[]): Promise<never> {
+async function endWith(error: unknown, root: LoadOptions, argv: string[]): Promise<never> {
   const [{ exitRequest, unknownCommand, usageError }, { formatReport, reportOf }, { hasColours, palette }] = await Promise.all([
     import('./usage.ts'),
     import('./report.ts'),
