@@ -1,0 +1,131 @@
+import { findCycle } from './cycle.ts'
+import type { SourceDocument } from './document.ts'
+import { healthKinds, stackKinds } from './machine-definition.ts'
+import { nearest } from './suggest.ts'
+import { isLocalRepository, parsePort } from './syntax.ts'
+import type { ConfigProblem } from './types.ts'
+
+type Table = Record<string, unknown>
+const table = (value: unknown): Table =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Table) : {}
+const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : [])
+
+/** The repository path that build caches live under. */
+export const RESERVED_IMAGE = 'bake-cache'
+
+/**
+ * What single settings may say but not together. Works on values that the definition may have refused already, so that everything is told at
+ * once: whatever has the wrong type is passed over here.
+ */
+export function contradictions(document: SourceDocument): ConfigProblem[] {
+  const root = table(document.value)
+  const problems: ConfigProblem[] = []
+  const report: Report = (path, message, suggestion) => {
+    problems.push({
+      line: document.lineOf(path),
+      path: path.join('.'),
+      message,
+      ...(suggestion === undefined ? {} : { suggestion }),
+    })
+  }
+  const images = Object.keys(table(root.images))
+  if (root.aws !== undefined && typeof root.repository === 'string' && isLocalRepository(root.repository))
+    report(['repository'], 'is a path on this machine, which workers on AWS (aws:) cannot fetch from')
+  checkImages(table(root.images), report)
+  checkMachine(table(root.machine), images, report)
+  const services = Object.keys(table(table(root.machine).services))
+  for (const [name, value] of Object.entries(table(root.stacks))) checkStack(['stacks', name], table(value), services, report)
+  list(root.notify).forEach((value, at) => {
+    exactlyOne(['notify', String(at)], table(value), ['webhook', 'webhook_env', 'sns'], report)
+  })
+  return problems
+}
+
+type Report = (path: string[], message: string, suggestion?: string) => void
+
+function checkImages(images: Table, report: Report): void {
+  for (const [name, value] of Object.entries(images)) {
+    if (name === RESERVED_IMAGE) report(['images', name], 'is reserved: build caches live under this name')
+    const image = table(value)
+    repeated(list(image.platforms), (at) => report(['images', name, 'platforms', String(at)], 'is there twice'))
+    repeated(list(image.ssh), (at) => report(['images', name, 'ssh', String(at)], 'is there twice'))
+    const ids = Array.isArray(image.secrets)
+      ? image.secrets.map((secret) => (typeof secret === 'string' ? secret : table(secret).id))
+      : Object.keys(table(image.secrets))
+    repeated(
+      ids.map((id) =>
+        String(id)
+          .toUpperCase()
+          .replace(/[^A-Z0-9]/g, '_'),
+      ),
+      (at) =>
+        report(
+          ['images', name, 'secrets', String(at)],
+          `${ids[at]} is there twice: its value comes from the same variable as another one's`,
+        ),
+    )
+    const args = Array.isArray(image.args) ? image.args.map((arg) => String(arg).split('=')[0]!) : Object.keys(table(image.args))
+    if (args.includes('BUILDKIT_SYNTAX'))
+      report(
+        ['images', name, 'args', 'BUILDKIT_SYNTAX'],
+        'must not be an argument: name the frontend in the Dockerfile, # syntax=…, where it is pinned',
+      )
+  }
+}
+
+function checkMachine(machine: Table, images: string[], report: Report): void {
+  if (machine.base !== undefined) exactlyOne(['machine', 'base'], table(machine.base), ['ami', 'disk'], report)
+  const services = table(machine.services)
+  const names = Object.keys(services)
+  const taken = new Map<string, string>()
+  for (const [name, value] of Object.entries(services)) {
+    const at = ['machine', 'services', name]
+    const service = table(value)
+    if (typeof service.image === 'string' && !images.includes(service.image))
+      report([...at, 'image'], `there is no image ${JSON.stringify(service.image)} in images`, nearest(service.image, images))
+    if (service.health !== undefined) exactlyOne([...at, 'health'], table(service.health), healthKinds, report)
+    for (const [other, stand] of Object.entries(table(table(service.proof).with)))
+      if (table(stand).health !== undefined)
+        exactlyOne([...at, 'proof', 'with', other, 'health'], table(table(stand).health), healthKinds, report)
+    list(service.ports).forEach((text, index) => {
+      const port = typeof text === 'string' ? parsePort(text) : undefined
+      if (port === undefined) return
+      const key = `${port.host}/${port.protocol}`
+      const owner = taken.get(key)
+      if (owner !== undefined) report([...at, 'ports', String(index)], `host port ${key} is taken by ${owner} already`)
+      taken.set(key, name)
+    })
+    list(service.after).forEach((other, index) => {
+      if (typeof other === 'string' && !names.includes(other))
+        report([...at, 'after', String(index)], `there is no service ${JSON.stringify(other)}`, nearest(other, names))
+    })
+  }
+  const cycle = findCycle(new Map(names.map((name) => [name, list(table(services[name]).after).map(String)])))
+  if (cycle !== undefined) report(['machine', 'services', cycle[0]!, 'after'], `goes round in a circle: ${cycle.join(' → ')}`)
+}
+
+function checkStack(path: string[], stack: Table, services: string[], report: Report): void {
+  exactlyOne(path, stack, stackKinds, report)
+  const service = table(table(stack.hooks).migrate).service
+  if (typeof service === 'string' && !services.includes(service))
+    report(
+      [...path, 'hooks', 'migrate', 'service'],
+      `there is no service ${JSON.stringify(service)} in machine.services`,
+      nearest(service, services),
+    )
+}
+
+function exactlyOne(path: string[], value: Table, kinds: readonly string[], report: Report): void {
+  const there = kinds.filter((kind) => value[kind] !== undefined)
+  if (there.length === 0) report(path, `must have one of ${kinds.join(', ')}`)
+  if (there.length > 1) report([...path, there[1]!], `must have only one of ${kinds.join(', ')}, not ${there.join(' and ')}`)
+}
+
+/** Calls `found` with the index of each value that an earlier one equals. */
+function repeated(values: unknown[], found: (index: number) => void): void {
+  const seen = new Set<unknown>()
+  values.forEach((value, index) => {
+    if (seen.has(value)) found(index)
+    seen.add(value)
+  })
+}

@@ -1,0 +1,100 @@
+import type { Definition } from './definition.ts'
+import type { SourceDocument } from './document.ts'
+import { compact, given, order, variablesOf, wordsOf } from './plain.ts'
+import { normalPath, parseDuration, parsePort, parseSize } from './syntax.ts'
+import type { Health, MachineDefinition, ServiceDefinition, StackDefinition, StandIn } from './types.ts'
+
+type RawMachine = NonNullable<Definition['machine']>
+type RawService = NonNullable<RawMachine['services']>[string]
+type RawStack = NonNullable<Definition['stacks']>[string]
+
+export const resolveMachine = (raw: RawMachine, document: SourceDocument): MachineDefinition =>
+  compact<MachineDefinition>({
+    base: raw.base.ami === undefined ? { disk: raw.base.disk! } : { ami: raw.base.ami },
+    instanceType: raw.instance_type,
+    baker: raw.baker,
+    templates: given(raw.templates, normalPath),
+    setup: (raw.setup ?? []).map((script) => normalPath(script)),
+    ami: resolveAmi(raw.ami ?? {}),
+    services: order(raw.services ?? {}, document.keysAt(['machine', 'services'])).map(([name, service]) =>
+      resolveService(name, service),
+    ),
+    launchTemplate: raw.launch_template,
+  })
+
+function resolveAmi(raw: NonNullable<RawMachine['ami']>): MachineDefinition['ami'] {
+  return compact<MachineDefinition['ami']>({
+    regions: raw.regions ?? [],
+    shareWith: raw.share_with ?? [],
+    kmsKey: raw.kms_key,
+    deprecateAfterSeconds: given(raw.deprecate_after, parseDuration),
+    protect: raw.protect ?? false,
+    volume:
+      raw.volume &&
+      compact<NonNullable<MachineDefinition['ami']['volume']>>({
+        sizeBytes: given(raw.volume.size, parseSize),
+        type: raw.volume.type,
+        iops: raw.volume.iops,
+        throughputMiBs: raw.volume.throughput,
+      }),
+    bootMode: raw.boot_mode,
+    tags: variablesOf(raw.tags),
+  })
+}
+
+function resolveService(name: string, raw: RawService): ServiceDefinition {
+  return compact<ServiceDefinition>({
+    name,
+    image: raw.image,
+    command: wordsOf(raw.command),
+    ports: (raw.ports ?? []).map((text) => parsePort(text)!),
+    env: variablesOf(raw.env),
+    envFile: raw.env_file,
+    envFrom: (raw.env_from ?? []).map((source) => ({ ssm: source.slice('ssm:'.length) })),
+    user: raw.user === undefined ? undefined : String(raw.user),
+    volumes: raw.volumes ?? [],
+    memoryBytes: given(raw.memory, parseSize),
+    cpus: raw.cpus,
+    restart: raw.restart ?? 'always',
+    after: raw.after ?? [],
+    log: raw.log && { driver: raw.log.driver, options: variablesOf(raw.log.options) },
+    imds: raw.imds ?? false,
+    health: resolveHealth(raw.health),
+    proof: {
+      env: variablesOf(raw.proof?.env),
+      with: Object.entries(raw.proof?.with ?? {}).map(([other, stand]) =>
+        compact<StandIn>({
+          name: other,
+          image: stand.image,
+          env: variablesOf(stand.env),
+          command: wordsOf(stand.command),
+          health: resolveHealth(stand.health),
+        }),
+      ),
+      level: raw.proof?.level ?? 'healthy',
+    },
+  })
+}
+
+function resolveHealth(raw: RawService['health']): Health | undefined {
+  if (raw === undefined) return undefined
+  const within = raw.within === undefined ? {} : { withinSeconds: parseDuration(raw.within) }
+  if (raw.http !== undefined) return { http: raw.http, ...within }
+  return raw.tcp === undefined ? { command: wordsOf(raw.command)!, ...within } : { tcp: raw.tcp, ...within }
+}
+
+export function resolveStack(name: string, raw: RawStack): StackDefinition {
+  const where: StackDefinition['where'] =
+    raw.targets === undefined
+      ? raw.autoscaling_group === undefined
+        ? { local: true }
+        : { autoscalingGroup: raw.autoscaling_group }
+      : { targets: Object.fromEntries(Object.entries(raw.targets).map(([key, value]) => [key, [value].flat().map(String)])) }
+  const migrate = raw.hooks?.migrate
+  return compact<StackDefinition>({
+    name,
+    where,
+    swappable: raw.swappable,
+    migrate: migrate && { service: migrate.service, command: wordsOf(migrate.command)! },
+  })
+}
