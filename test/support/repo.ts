@@ -66,6 +66,8 @@ export async function makeRepo(
     `--object-format=${options.objectFormat ?? 'sha1'}`,
     ...(options.bare ? ['--bare'] : []),
   )
+  // A commit of thousands of files would leave a packing process behind.
+  await git(dir, 'config', 'gc.auto', '0')
   const repo: TestRepo = {
     dir,
     git: (...args) => git(dir, ...args),
