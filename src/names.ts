@@ -58,4 +58,6 @@ export const keys = {
   branch: (image: string, branch: string, n: number) => `branches/${image}/${branchSlug(branch)}/${entry(n)}`,
   cancel: (id: string) => `cancels/${id}`,
   beat: (owner: string) => `beats/${owner}`,
+  grave: (owner: string) => `graves/${owner}`,
+  layers: (target: string) => `layers/${sha256(target).slice(0, 32)}`,
 }

@@ -51,7 +51,14 @@ export type BuildRecord = z.infer<typeof buildRecordSchema>
 export const ENDED: ReadonlySet<BuildRecord['status']> = new Set(['built', 'tagged', 'failed', 'cancelled'])
 
 /** `commits/<sha>/<image>`: what a commit was when it was first asked for. */
-export const commitDocumentSchema = z.object({ version: z.literal(1), keySchema: z.number(), key, pins: z.array(pinSchema) })
+export const commitDocumentSchema = z.object({
+  version: z.literal(1),
+  keySchema: z.number(),
+  /** `host/path` that the key was made for. */
+  target: z.string(),
+  key,
+  pins: z.array(pinSchema),
+})
 export type CommitDocument = z.infer<typeof commitDocumentSchema>
 
 /** `images/<key>`: a copy of the newest `published` entry, for fast reading. `rebuilt`: a rebuild or withdrawal for cause `rebuild` precedes it. */

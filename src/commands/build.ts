@@ -1,0 +1,20 @@
+import { string } from '@oclif/core/args'
+import { BaseCommand } from '../cli/base.ts'
+
+export default class Build extends BaseCommand<typeof Build> {
+  static override summary = 'Show one build: what was asked for, who built it, how it ended.'
+  static override examples = ['<%= config.bin %> build 1gd4x7k2m-8q3zt1', '<%= config.bin %> build latest --json']
+  static override args = {
+    id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
+  }
+
+  async run(): Promise<object> {
+    const { openProject } = await import('../context/project.ts')
+    const { findBuild } = await import('../jobs/history.ts')
+    const { buildDetails } = await import('../cli/builds-table.ts')
+    const { ledger } = await openProject()
+    const build = await findBuild(ledger, this.args.id)
+    this.log(buildDetails(build, this.paint))
+    return { build }
+  }
+}

@@ -1,0 +1,30 @@
+import { integer, option, string } from '@oclif/core/flags'
+import { BaseCommand } from '../cli/base.ts'
+
+export default class Builds extends BaseCommand<typeof Builds> {
+  static override summary = 'List builds, newest first.'
+  static override examples = ['<%= config.bin %> builds', '<%= config.bin %> builds --image web --status failed --limit 5']
+  static override flags = {
+    image: string({ description: 'only builds of this image' }),
+    branch: string({ description: 'only builds asked for on this branch' }),
+    sha: string({ description: 'only builds of this commit (full or short)' }),
+    status: option({
+      options: ['queued', 'waiting', 'running', 'built', 'tagged', 'failed', 'cancelled'] as const,
+      description: 'only builds in this state',
+    })(),
+    limit: integer({ description: 'how many', default: 20, min: 1, max: 10_000 }),
+  }
+
+  async run(): Promise<object> {
+    const { openProject } = await import('../context/project.ts')
+    const { listBuilds } = await import('../jobs/history.ts')
+    const { buildsTable } = await import('../cli/builds-table.ts')
+    const { image, branch, sha, status, limit } = this.flags
+    const { ledger } = await openProject()
+    const { builds, damaged } = await listBuilds(ledger, { image, branch, commit: sha?.toLowerCase(), status, limit })
+    if (damaged > 0) this.emit({ type: 'notice', level: 'warning', text: `${damaged} build records are damaged and left out` })
+    if (builds.length > 0) this.log(buildsTable(builds, this.paint))
+    else this.emit({ type: 'notice', level: 'info', text: 'no builds' })
+    return { builds }
+  }
+}

@@ -1,0 +1,36 @@
+import { string } from '@oclif/core/args'
+import { boolean } from '@oclif/core/flags'
+import { BaseCommand } from '../cli/base.ts'
+
+export default class Logs extends BaseCommand<typeof Logs> {
+  static override summary = 'Print the log of a build.'
+  static override description =
+    'With --json (and --json --follow) each event is one line of JSON. A build that waited for another with the same inputs shows the log of that one.'
+  static override examples = ['<%= config.bin %> logs latest', '<%= config.bin %> logs 1gd4x7k2m-8q3zt1 --follow']
+  static override args = {
+    id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
+  }
+  static override flags = {
+    follow: boolean({ default: false, char: 'f', description: 'go on until the build ends; Ctrl-C leaves it running' }),
+  }
+  /** Its --json is a stream of lines, not one document. */
+  static override enableJsonFlag = false
+  static override baseFlags = { json: boolean({ description: 'one JSON line per event' }) } as never
+
+  async run(): Promise<void> {
+    const { openProject } = await import('../context/project.ts')
+    const { findBuild } = await import('../jobs/history.ts')
+    const { printLog } = await import('../cli/print-log.ts')
+    const project = await openProject()
+    const record = await findBuild(project.ledger, this.args.id)
+    const json = (this.flags as { json?: boolean }).json ?? false
+    const ended = await printLog(record, project, {
+      follow: this.flags.follow,
+      json,
+      signal: this.interrupt,
+      stream: process.stdout,
+    })
+    this.interrupt.throwIfAborted()
+    if (this.flags.follow && ended.status === 'failed') process.exitCode = ended.failure?.exit ?? 3
+  }
+}

@@ -1,0 +1,42 @@
+import { string } from '@oclif/core/args'
+import { boolean } from '@oclif/core/flags'
+import { BaseCommand, storyFlags } from '../cli/base.ts'
+import { reportImages } from '../cli/image-report.ts'
+
+export default class Retry extends BaseCommand<typeof Retry> {
+  static override summary = 'Ask again for what a build was asked for.'
+  static override description = 'Same commit, image and pins, as a new build. What is published by now is found, not built again.'
+  static override examples = ['<%= config.bin %> retry 1gd4x7k2m-8q3zt1', '<%= config.bin %> retry latest --no-wait']
+  static override args = {
+    id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
+  }
+  static override flags = {
+    wait: boolean({ description: 'follow the build to its end', default: true, allowNo: true }),
+    ...storyFlags,
+  }
+
+  async run(): Promise<object> {
+    const { openProject } = await import('../context/project.ts')
+    const { askForImages } = await import('../context/asker.ts')
+    const { findBuild } = await import('../jobs/history.ts')
+    const project = await openProject()
+    const { commit, branch, image, rebuild, priority } = await findBuild(project.ledger, this.args.id)
+    const asked = await askForImages(project, {
+      subject: { sha: commit },
+      ...(branch === undefined ? {} : { branch }),
+      images: [image],
+      rebuild,
+      wait: this.flags.wait,
+      priority,
+      dryRun: false,
+      emit: this.emit,
+      settled: this.settled,
+      signal: this.interrupt,
+    })
+    const report = reportImages(asked)
+    for (const line of report.lines) this.log(line)
+    this.partial = report.document
+    if (report.error) throw report.error
+    return report.document
+  }
+}

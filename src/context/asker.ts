@@ -1,0 +1,105 @@
+import { parseConfig } from '../config.ts'
+import type { Emit } from '../events.ts'
+import { type Asked, type AskWorld, askImages, planCommit } from '../image/ask.ts'
+import type { Checkout } from '../io/git.ts'
+import { HttpRegistry } from '../io/registry-http.ts'
+import { machinePlatform, openCheckout, type Project } from './project.ts'
+import { connectServices } from './services.ts'
+
+export interface ImageRequest {
+  subject: { sha?: string; branch?: string; tag?: string }
+  /** The branch whose tag is to move, where the subject doesn't tell (a retry of a branch's commit). */
+  branch?: string
+  images: string[]
+  rebuild: boolean
+  wait: boolean
+  priority: 'normal' | 'high'
+  dryRun: boolean
+  emit: Emit
+  settled: () => Promise<void>
+  signal: AbortSignal
+}
+
+export interface AskedForImages extends Asked {
+  commit: string
+  branch?: string
+  /** Ctrl-C while following: the work goes on. */
+  detached: boolean
+}
+
+/** `bake image`: finds the commit, asks for its images, follows them. */
+export async function askForImages(project: Project, request: ImageRequest): Promise<AskedForImages> {
+  await using asker = await openAsker(project, request.emit, request.settled, request.signal)
+  const { commit, branch = request.branch } = await asker.checkout.resolve(request.subject)
+  const { sha, tag } = request.subject
+  const untold =
+    sha === undefined && tag === undefined && request.subject.branch === undefined
+      ? noteChanges(asker.checkout, commit, request.emit)
+      : undefined
+  const ask = { commit, branch, images: request.images, rebuild: request.rebuild }
+  const subject = { commit, ...(branch === undefined ? {} : { branch }) }
+  if (request.dryRun) {
+    const plans = await planCommit(ask, asker.world, request.signal)
+    await untold
+    return { ...subject, plans, outcomes: [], detached: false }
+  }
+  const asked = await askImages({ ...ask, priority: request.priority, wait: request.wait, signal: request.signal }, asker.world)
+  await untold
+  return { ...subject, ...asked }
+}
+
+const NAMED_CHANGES = 3
+
+/** A dirty work tree: what is built is the commit, and the person should know what isn't in it. */
+async function noteChanges(checkout: Checkout, commit: string, emit: Emit): Promise<void> {
+  const changes = await checkout.changes().catch(() => [])
+  if (changes.length === 0) return
+  const named = changes.slice(0, NAMED_CHANGES).join(', ')
+  const more = changes.length > NAMED_CHANGES ? ` and ${changes.length - NAMED_CHANGES} more` : ''
+  emit({
+    type: 'notice',
+    level: 'warning',
+    text: `commit ${commit.slice(0, 12)} is what gets built; uncommitted changes are not in it: ${named}${more}`,
+  })
+}
+
+/** Everything for `bake image`; disposing it lets go of the host. */
+async function openAsker(
+  project: Project,
+  emit: Emit,
+  settled: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<{ world: AskWorld; checkout: Checkout } & AsyncDisposable> {
+  const { checkout, configPath, repository } = await openCheckout(project)
+  const services = await connectServices(project, checkout.root, 'client', emit, signal)
+  const { DockerEngine } = await import('../io/docker.ts')
+  const engine = new DockerEngine()
+  const world: AskWorld = {
+    ledger: project.ledger,
+    registry: new HttpRegistry(),
+    engine,
+    objects: checkout.objects,
+    target: services.target,
+    defaultPlatforms: [machinePlatform()],
+    project: project.config.project,
+    repository,
+    configPath,
+    parseConfig,
+    async preflight() {
+      const { assertBuildx } = await import('../io/buildx.ts')
+      await Promise.all([engine.ping(), assertBuildx()])
+    },
+    queue: services.queue,
+    pollMs: project.pollMs,
+    emit,
+    settled,
+  }
+  return {
+    world,
+    checkout,
+    async [Symbol.asyncDispose]() {
+      services[Symbol.dispose]()
+      await checkout[Symbol.asyncDispose]()
+    },
+  }
+}

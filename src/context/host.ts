@@ -1,0 +1,49 @@
+import { runHost } from '../io/host/process.ts'
+import { openCheckout, type Project, packageVersion } from './project.ts'
+import { targetsOf } from './services.ts'
+import { runWorker } from './worker.ts'
+
+/** The body of the hidden command `bake host`: queue, registry and a default worker in one process (docs/design.md §10). */
+export async function runProjectHost(project: Project): Promise<void> {
+  const { checkout, repository } = await openCheckout(project)
+  const { SqsQueue } = await import('../io/queue-sqs.ts')
+  await runHost({
+    stateDir: project.stateDir,
+    root: checkout.root,
+    version: await packageVersion(),
+    needsRegistry: project.config.registry === undefined,
+    async startWorker({ queueEndpoint, registry }) {
+      const drain = new AbortController()
+      const abort = new AbortController()
+      let busy = () => false
+      const ended = runWorker({
+        project,
+        repositories: new Map([[repository, checkout.root]]),
+        services: {
+          ...targetsOf(project, registry),
+          queue: () => SqsQueue.open({ endpoint: queueEndpoint, region: 'us-east-1', prefix: 'bake' }),
+        },
+        once: false,
+        drain: drain.signal,
+        abort: abort.signal,
+        onProblem: (text) => process.stderr.write(`${new Date().toISOString()} worker: ${text}\n`),
+        onSlots: (slots) => {
+          busy = () => slots.busy > 0
+        },
+      })
+      return {
+        busy: () => busy(),
+        ended,
+        stop: async () => {
+          drain.abort()
+          await ended
+        },
+        kill: async () => {
+          drain.abort()
+          abort.abort()
+          await ended
+        },
+      }
+    },
+  })
+}

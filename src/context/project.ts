@@ -1,0 +1,50 @@
+import { readFile } from 'node:fs/promises'
+import { dirname, join, relative, resolve } from 'node:path'
+import { type Config, findConfig, loadConfig } from '../config.ts'
+import { unavailable } from '../errors.ts'
+import { Checkout } from '../io/git.ts'
+import type { Ledger } from '../io/ledger.ts'
+import { DirectoryLedger } from '../io/ledger-directory.ts'
+
+/** On one machine the ledger is a directory: looking costs next to nothing. */
+export const LOCAL_POLL_MS = 25
+
+/** A project as found from where the command runs: bake.yaml, where its state is, its ledger. Opens no connection. */
+export interface Project {
+  config: Config
+  /** Directory of bake.yaml. */
+  dir: string
+  stateDir: string
+  ledger: Ledger
+  pollMs: number
+}
+
+/** Throws config_missing, config_invalid (exit 2), or not_built (exit 2) for settings that no code serves yet. */
+export async function openProject(cwd = process.cwd()): Promise<Project> {
+  const config = await loadConfig(await findConfig(cwd))
+  if (config.aws) {
+    throw unavailable('not_built', `${config.file} has aws:, and this version of bake works on one machine only`, {
+      next: 'leave aws: out for now',
+      ids: { config: config.file },
+    })
+  }
+  const dir = dirname(resolve(config.file))
+  const stateDir = resolve(process.env.BAKE_STATE_DIR || join(dir, '.bake'))
+  return { config, dir, stateDir, ledger: new DirectoryLedger(join(stateDir, 'ledger')), pollMs: LOCAL_POLL_MS }
+}
+
+/** The git repository around bake.yaml, and bake.yaml's path in it. */
+export async function openCheckout(project: Project): Promise<{ checkout: Checkout; configPath: string; repository: string }> {
+  const checkout = await Checkout.open(project.dir)
+  const configPath = relative(checkout.root, resolve(project.config.file)).replaceAll('\\', '/')
+  return { checkout, configPath, repository: project.config.repository ?? checkout.root }
+}
+
+/** The version in package.json: hosts and clients of different ones don't mix. */
+export async function packageVersion(): Promise<string> {
+  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+/** BuildKit's name of this machine's platform. */
+export const machinePlatform = (): string => `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`

@@ -1,0 +1,157 @@
+import { mkdir } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { parseConfig } from '../config.ts'
+import { refused, unavailable } from '../errors.ts'
+import { buildImage } from '../image/build.ts'
+import type { ImageWorld } from '../image/world.ts'
+import { emulatedPlatforms } from '../io/binfmt.ts'
+import { BuildxBuilder } from '../io/buildx.ts'
+import { killRecorded } from '../io/child-record.ts'
+import { DockerEngine } from '../io/docker.ts'
+import { tryLock } from '../io/host/lock.ts'
+import { Mirror } from '../io/mirror.ts'
+import type { Queue } from '../io/queue.ts'
+import { HttpRegistry } from '../io/registry-http.ts'
+import { materialiseSecrets, sweepSecrets } from '../io/secrets.ts'
+import { WorkTree } from '../io/work-tree.ts'
+import { Journal } from '../jobs/held.ts'
+import { receiveLoop } from '../jobs/loop.ts'
+import { Slots } from '../jobs/slots.ts'
+import { NAME_PATTERN, sha256 } from '../names.ts'
+import { buryPredecessor, Leases } from './leases.ts'
+import { machinePlatform, type Project } from './project.ts'
+import type { Services } from './services.ts'
+import { readSettings } from './settings.ts'
+
+export interface WorkerOptions {
+  project: Project
+  /** What jobs may name as their repository, and where it is really fetched from: on one machine the checkout. */
+  repositories: Map<string, string>
+  services: Pick<Services, 'queue' | 'target' | 'cache'>
+  /** Given: that name or an error. Not given: `local`, or `local-2`, … when that runs already. */
+  name?: string | undefined
+  slots?: number | undefined
+  once: boolean
+  drain: AbortSignal
+  abort: AbortSignal
+  onProblem: (text: string) => void
+  onReady?: (worker: { name: string; slots: number }) => void
+  /** Told how many slots are busy whenever asked. */
+  onSlots?: (slots: Slots) => void
+}
+
+/** One member of the fleet: takes jobs until it is drained. Throws worker_runs_already (exit 4) for a name in use on this state directory. */
+export async function runWorker(options: WorkerOptions): Promise<void> {
+  const { project, services } = options
+  const settings = readSettings()
+  await using identity = await takeName(join(project.stateDir, 'workers'), options.name)
+  const { name, dir } = identity
+  const slots = new Slots(options.slots ?? project.config.worker.slots ?? Math.max(2, availableParallelism()))
+  options.onSlots?.(slots)
+
+  await buryPredecessor(project, dir)
+  const queue: Queue = await services.queue()
+  const journal = new Journal(join(dir, 'held'))
+  for (let slot = 0; slot < slots.count; slot++) await killRecorded(join(dir, `slot-${slot}`, 'child.pid'))
+  await sweepSecrets()
+  await journal.handBack(queue)
+
+  await using leases = await Leases.open(project, identity, settings.leaseMs, options.onProblem)
+  const world = imageWorld(options, { name, dir, leases, settings })
+  options.onReady?.({ name, slots: slots.count })
+  try {
+    await receiveLoop({
+      queue,
+      slots,
+      journal,
+      handlers: { image: (job, tools) => buildImage(job, world, tools) },
+      visibilitySeconds: settings.visibilitySeconds,
+      drain: options.drain,
+      abort: options.abort,
+      once: options.once,
+      onProblem: options.onProblem,
+    })
+  } finally {
+    queue.close()
+  }
+}
+
+/** A worker's name is held by an OS lock, so that its slots, journal and pid files have one owner. */
+async function takeName(root: string, wanted: string | undefined): Promise<{ name: string; dir: string } & AsyncDisposable> {
+  if (wanted !== undefined && !NAME_PATTERN.test(wanted))
+    throw refused('bad_name', `${JSON.stringify(wanted)} is no worker name`, { next: 'use a–z, 0–9 and dashes' })
+  for (let n = 1; ; n++) {
+    const name = wanted ?? (n === 1 ? 'local' : `local-${n}`)
+    const dir = join(root, name)
+    await mkdir(dir, { recursive: true })
+    const lock = await tryLock(join(dir, 'lock'))
+    if (lock) return { name, dir, [Symbol.asyncDispose]: async () => lock.release() }
+    if (wanted !== undefined) {
+      throw unavailable('worker_runs_already', `a worker called ${name} runs on this machine already`, {
+        next: 'give this one another --name, or none',
+        ids: { worker: name },
+      })
+    }
+  }
+}
+
+interface Incarnation {
+  name: string
+  dir: string
+  leases: Leases
+  settings: ReturnType<typeof readSettings>
+}
+
+function imageWorld(options: WorkerOptions, me: Incarnation): ImageWorld {
+  const { project, services, repositories } = options
+  const mirrors = new Map<string, Mirror>()
+  const trees = new Map<string, WorkTree>()
+  const slotDir = (slot: number) => join(me.dir, `slot-${slot}`)
+  const fetchFrom = (repository: string): string => {
+    const from = repositories.get(repository)
+    if (from !== undefined) return from
+    throw refused('repository_not_allowed', `this worker doesn't build ${repository}`, {
+      next: `it builds: ${[...repositories.keys()].join(', ')}`,
+      ids: { repository },
+    })
+  }
+  const mirror = (repository: string): Mirror => {
+    const id = sha256(repository).slice(0, 16)
+    const made = mirrors.get(id) ?? new Mirror(join(project.stateDir, 'mirrors', id), { allowLocal: true })
+    mirrors.set(id, made)
+    return made
+  }
+  return {
+    ledger: project.ledger,
+    registry: new HttpRegistry(),
+    engine: new DockerEngine(),
+    builder: (containerdStore) => new BuildxBuilder({ containerdStore }),
+    worker: me.name,
+    leaseMs: me.settings.leaseMs,
+    pollMs: project.pollMs,
+    source(repository) {
+      const from = fetchFrom(repository)
+      const { objects } = mirror(repository)
+      return { objects, fetch: (request) => mirror(repository).fetch({ ...request, source: from }) }
+    },
+    async checkout(repository, slot, commit, how) {
+      fetchFrom(repository)
+      const id = sha256(repository).slice(0, 16)
+      const at = join(slotDir(slot), `tree-${id}`)
+      const tree = trees.get(at) ?? new WorkTree({ mirror: mirror(repository), dir: at, index: `${at}.index` })
+      trees.set(at, tree)
+      await tree.move(commit, how)
+      return at
+    },
+    slotDir,
+    target: services.target,
+    cache: services.cache,
+    parseConfig,
+    defaultPlatforms: [machinePlatform()],
+    secrets: { materialise: (ids) => materialiseSecrets(ids, { env: process.env }) },
+    emulated: emulatedPlatforms,
+    lease: () => me.leases.current,
+    buildTimeoutMs: me.settings.buildTimeoutMs,
+  }
+}

@@ -1,0 +1,71 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { StoryEvent } from '../events.ts'
+import type { Ledger } from '../io/ledger.ts'
+import { followLog } from '../jobs/logs.ts'
+import { type BuildRecord, ENDED, readBuild } from '../jobs/records.ts'
+import { keys } from '../names.ts'
+
+export interface FollowOptions {
+  signal: AbortSignal
+  pollMs: number
+  onEvent: (event: StoryEvent) => void
+  /** Awaited now and then, so that a flood of lines doesn't pile up before a slow reader. */
+  settled: () => Promise<void>
+}
+
+const EVENTS_BETWEEN_PAUSES = 500
+
+/**
+ * Follows one build to its end: its own log or, while it waits for the same key's leader, the leader's. Throws the signal's reason when
+ * aborted; the build goes on. A build whose record isn't there yet is waited for.
+ */
+export async function followBuild(build: string, ledger: Ledger, options: FollowOptions): Promise<BuildRecord> {
+  let prefix: string | undefined
+  let stop = new AbortController()
+  let reading: Promise<void> = Promise.resolve()
+  let told: BuildRecord['status'] | undefined
+  try {
+    for (;;) {
+      options.signal.throwIfAborted()
+      const record = await readBuild(ledger, build)
+      if (record && record.status !== told) {
+        told = record.status
+        if (told === 'queued' || told === 'waiting') {
+          options.onEvent({
+            type: 'phase',
+            phase: told,
+            t: Date.now(),
+            ...(record.leader ? { detail: `build ${record.leader.build} has the same inputs` } : {}),
+          })
+        }
+      }
+      const log = record && logOf(record)
+      if (log !== undefined && log !== prefix) {
+        stop.abort()
+        await reading
+        prefix = log
+        stop = new AbortController()
+        reading = tell(ledger, log, stop.signal, options)
+      }
+      if (record && ENDED.has(record.status)) return record
+      await sleep(options.pollMs, undefined, { signal: options.signal }).catch(() => {})
+    }
+  } finally {
+    stop.abort()
+    await reading
+  }
+}
+
+/** Where the story of a record is told now. */
+export function logOf(record: BuildRecord): string | undefined {
+  const where = record.leader ?? (record.claim === undefined ? undefined : { build: record.build, claim: record.claim })
+  return where && keys.log(where.build, where.claim)
+}
+
+async function tell(ledger: Ledger, prefix: string, signal: AbortSignal, options: FollowOptions) {
+  let told = 0
+  for await (const event of followLog(ledger, prefix, { signal, pollMs: options.pollMs })) {
+    options.onEvent(event)
+    if (++told % EVENTS_BETWEEN_PAUSES === 0) await options.settled()
+  }
+}

@@ -1,0 +1,198 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import type { ImageDefinition } from '../config.ts'
+import { refused, unavailable } from '../errors.ts'
+import type { StoryEvent } from '../events.ts'
+import { failpoint } from '../failpoint.ts'
+import type { BuildRequest } from '../io/builder.ts'
+import type { Manifest } from '../io/registry.ts'
+import type { ImageJob, Pin } from '../jobs/job.ts'
+import type { Redactor } from '../jobs/redact.ts'
+import { buildIdTime, tags } from '../names.ts'
+import { formatReference } from '../reference.ts'
+import { localPinReference, pinDockerfile } from './dockerfile.ts'
+import { collectInputs, type ImageInputs } from './inputs.ts'
+import { imageKey } from './key.ts'
+import { measureImage, notePushed } from './layers.ts'
+import { checkPlatforms } from './platforms.ts'
+import type { ImageWorld } from './world.ts'
+
+export interface MadeImage {
+  digest: string
+  manifest: Manifest
+  sizeBytes: number
+  pushedBytes: number
+  steps: { total: number; cached: number }
+}
+
+interface Reporting {
+  signal: AbortSignal
+  tell: (event: StoryEvent) => void | Promise<void>
+  redactor: Redactor
+}
+
+/** Commit → work tree → BuildKit → pushed under the permanent tag `key-<20>-<n>`. Throws the user's, the world's or our error; publishes nothing. */
+export async function makeImage(
+  job: ImageJob,
+  turn: { n: number; slot: number },
+  world: ImageWorld,
+  { signal, tell, redactor }: Reporting,
+): Promise<MadeImage> {
+  const phase = (name: Extract<StoryEvent, { type: 'phase' }>['phase'], detail?: string) =>
+    tell({ type: 'phase', phase: name, t: Date.now(), worker: world.worker, ...(detail === undefined ? {} : { detail }) })
+
+  await phase('fetching')
+  const source = world.source(job.repository)
+  await source.fetch({ commit: job.commit, signal })
+  const { definition, inputs, platforms } = await verifyJob(job, world)
+  await failpoint('fetched')
+  await using secrets = await world.secrets.materialise(definition.secrets)
+  redactor.add(secrets.values)
+
+  const [engine, root] = await Promise.all([
+    world.engine.info(),
+    world.checkout(job.repository, turn.slot, job.commit, { submodules: definition.submodules, lfs: definition.lfs, signal }),
+    checkPlatforms({
+      platforms,
+      analysis: inputs.analysis,
+      pins: job.pins,
+      registry: world.registry,
+      engine: world.engine,
+      emulated: world.emulated,
+    }),
+    tagLocalPins(job.pins, world),
+  ])
+  await failpoint('checked-out')
+
+  const tag = tags.key(job.key, turn.n)
+  const target = world.target(job.image)
+  const request: BuildRequest = {
+    contextDir: join(root, inputs.contextPath),
+    dockerfile: await writeDockerfile(join(world.slotDir(turn.slot), 'dockerfile', job.image), inputs, job.pins),
+    push: [formatReference({ ...target, tag })],
+    target: definition.target,
+    platforms,
+    args: definition.args,
+    secrets: secrets.files,
+    ssh: definition.ssh,
+    contexts: contextsOf(definition, inputs, root, job.pins),
+    network: definition.network,
+    attest: definition.attest,
+    ...cachesOf(job, world),
+    configDir: join(world.slotDir(turn.slot), 'buildx'),
+  }
+  await phase('building')
+  let begun = false
+  const onEvent = async (event: StoryEvent) => {
+    if (!begun && event.type === 'line') {
+      begun = true
+      await failpoint('building')
+    }
+    await tell(event)
+  }
+  const result = await world.builder(engine.containerdStore).build(request, { signal, onEvent })
+  await phase('publishing')
+  return { ...(await inspectPushed(job, tag, result.digest, world)), steps: result.steps }
+}
+
+/** The commit's own bake.yaml decides; a job whose key doesn't follow from it was made by another bake, or by nobody honest. */
+async function verifyJob(
+  job: ImageJob,
+  world: ImageWorld,
+): Promise<{ definition: ImageDefinition; inputs: ImageInputs; platforms: string[] }> {
+  const { objects } = world.source(job.repository)
+  const text = await objects.file(job.commit, job.config)
+  if (!text)
+    throw refused('config_missing', `commit ${job.commit.slice(0, 12)} has no ${job.config}`, {
+      next: 'commit bake.yaml, then ask again',
+    })
+  const config = world.parseConfig(Buffer.from(text).toString('utf8'), job.config)
+  const definition = config.images.find((image) => image.name === job.image)
+  if (!definition) throw refused('unknown_image', `bake.yaml of commit ${job.commit.slice(0, 12)} defines no image ${job.image}`)
+  const platforms = definition.platforms.length > 0 ? definition.platforms : world.defaultPlatforms
+  const prefix = dirname(job.config) === '.' ? '' : `${dirname(job.config)}/`
+  const inputs = await collectInputs(objects, job.commit, prefix, definition, platforms)
+  const { host, path } = world.target(job.image)
+  const key = imageKey(inputs, { repository: `${host}/${path}`, pins: job.pins, nowMs: buildIdTime(job.build) })
+  if (key !== job.key) {
+    throw refused(
+      'key_mismatch',
+      `the job's image key ${job.key.slice(0, 12)} doesn't follow from its commit and pins (${key.slice(0, 12)} does)`,
+      {
+        next: 'the asker and this worker run different versions of bake, or different settings of registry: bring them to the same version',
+        ids: { build: job.build, key: job.key },
+      },
+    )
+  }
+  return { definition, inputs, platforms }
+}
+
+/** A base that only this machine's engine has gets a name that nothing else moves. */
+async function tagLocalPins(pins: Pin[], world: ImageWorld): Promise<void> {
+  for (const pin of pins.filter((each) => each.local)) {
+    if (!(await world.engine.image(pin.digest))) {
+      throw refused(
+        'base_gone',
+        `the base image ${pin.reference} (${pin.digest.slice(0, 19)}), which only this machine's engine had, is gone from it`,
+        {
+          next: `build or import ${pin.reference} again, then ask for a new commit; or push it to a registry`,
+        },
+      )
+    }
+    const reference = localPinReference(pin)
+    const colon = reference.lastIndexOf(':')
+    await world.engine.tag(pin.digest, reference.slice(0, colon), reference.slice(colon + 1))
+  }
+}
+
+/** The pinned Dockerfile and its .dockerignore, at a path that is stable per slot and image. The context stays as it is in the commit. */
+async function writeDockerfile(dir: string, inputs: ImageInputs, pins: Pin[]): Promise<string> {
+  await rm(dir, { recursive: true, force: true })
+  await mkdir(dir, { recursive: true })
+  const path = join(dir, basename(inputs.dockerfilePath))
+  await writeFile(path, pinDockerfile(inputs.dockerfileText, inputs.analysis, pins))
+  if (inputs.dockerignore !== undefined) await writeFile(`${path}.dockerignore`, inputs.dockerignore)
+  return path
+}
+
+function contextsOf(definition: ImageDefinition, inputs: ImageInputs, root: string, pins: Pin[]): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(definition.contexts).map(([name, value]) => {
+      const dir = inputs.contextPaths[name]
+      if (dir !== undefined) return [name, join(root, dir)]
+      const pin = pins.find((each) => each.reference === value.replace(/^docker-image:\/\//, ''))
+      return [
+        name,
+        pin
+          ? `docker-image://${pin.local ? localPinReference(pin) : `${pin.reference.replace(/@.*/, '')}@${pin.digest}`}`
+          : value,
+      ]
+    }),
+  )
+}
+
+function cachesOf(job: ImageJob, world: ImageWorld): Pick<BuildRequest, 'cacheFrom' | 'cacheTo'> {
+  const own = world.cache(job.image, job.branch ?? 'main')
+  const shared = world.cache(job.image, 'main')
+  return { cacheFrom: [...new Set([own, shared])], cacheTo: own }
+}
+
+/** Reads back what was pushed: the manifest in the registry is the truth that gets published. */
+async function inspectPushed(
+  job: ImageJob,
+  tag: string,
+  digest: string | undefined,
+  world: ImageWorld,
+): Promise<Omit<MadeImage, 'steps'>> {
+  const target = world.target(job.image)
+  const manifest = await world.registry.manifest(digest === undefined ? { ...target, tag } : { ...target, digest })
+  if (!manifest) {
+    throw unavailable('push_lost', `the registry ${target.host} doesn't have what was just pushed as ${tag}`, {
+      ids: { tag, ...(digest ? { digest } : {}) },
+      next: 'look at the registry’s log',
+    })
+  }
+  const { layers, sizeBytes } = await measureImage(target, manifest, world.registry)
+  const pushedBytes = await notePushed(world.ledger, target, layers)
+  return { digest: manifest.digest, manifest, sizeBytes, pushedBytes }
+}

@@ -1,0 +1,157 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { messageOf } from '../errors.ts'
+import { failpoint } from '../failpoint.ts'
+import type { Lane, Message, Queue } from '../io/queue.ts'
+import { Held, type Journal } from './held.ts'
+import { type Job, parseBody } from './job.ts'
+import type { Slot, Slots } from './slots.ts'
+
+/** What becomes of a message when its handler ends. */
+export type Verdict = { do: 'remove' } | { do: 'release'; inSeconds: number } | { do: 'bury'; reason: string }
+
+/** A job's hold on a slot: given up while it waits for another's claim, taken again to build. */
+export interface Place {
+  slot(signal: AbortSignal): Promise<Slot>
+  /** Gives the slot up to wait without one. False: too many wait already, hand the message back. */
+  wait(): boolean
+}
+
+export interface Tools {
+  place: Place
+  /** Aborted by the second signal: kill the build, hand the job back. */
+  abort: AbortSignal
+  /** Aborted by the first: finish what runs, wait for nothing. */
+  drain: AbortSignal
+  receives: number
+}
+
+export type Handlers = { [K in Job['kind']]: (job: Extract<Job, { kind: K }>, tools: Tools) => Promise<Verdict> }
+
+export interface LoopOptions {
+  queue: Queue
+  slots: Slots
+  journal: Journal
+  handlers: Handlers
+  visibilitySeconds: number
+  drain: AbortSignal
+  abort: AbortSignal
+  /** Take one job, finish it, return. */
+  once: boolean
+  onProblem: (text: string) => void
+}
+
+const LONG_POLL_SECONDS = 20
+/** Waiters cost a renewal and a poll each; beyond this many a message goes back to the queue. */
+const MAX_WAITERS = 64
+const WAITER_RETRY_SECONDS = 5
+/** A queue that fails is asked again after this long, so that an outage isn't a busy loop. */
+const QUEUE_RETRY_MS = 2_000
+/** A body from a newer bake is left for a newer worker this long before it goes to the dead letters (docs/design.md §6: a day). */
+const UNKNOWN_VERSION_MS = 24 * 3600 * 1000
+
+/** Receives while there are free slots, high lane first, until drained; returns when everything it took has ended. */
+export async function receiveLoop(options: LoopOptions): Promise<void> {
+  const { queue, slots, drain } = options
+  const running = new Set<Promise<void>>()
+  const counters = { waiting: 0 }
+  const finished = new AbortController()
+  const stop = AbortSignal.any([drain, options.abort, finished.signal])
+
+  const accept = async (message: Message): Promise<void> => {
+    const slot = stop.aborted ? undefined : slots.tryTake()
+    if (!slot) return queue.renew(message, 0).catch(() => {})
+    if (options.once) finished.abort()
+    const work = handleMessage(message, slot, options, counters)
+      .catch((error) => options.onProblem(`message ${message.id}: ${messageOf(error)}`))
+      .finally(() => running.delete(work))
+    running.add(work)
+  }
+
+  const poll = async (lane: Lane) => {
+    while (!stop.aborted) {
+      const blocked = slots.free === 0
+      await slots.whenFree(stop)
+      if (stop.aborted) return
+      try {
+        // A slot that has just become free is the high lane's first.
+        const urgent = lane === 'normal' && blocked ? await take('high', 0) : []
+        for (const message of [...urgent, ...(urgent.length > 0 ? [] : await take(lane, LONG_POLL_SECONDS))])
+          await accept(message)
+      } catch (error) {
+        if (stop.aborted) return
+        options.onProblem(`queue: ${messageOf(error)}`)
+        await sleep(QUEUE_RETRY_MS, undefined, { signal: stop }).catch(() => {})
+      }
+    }
+  }
+  const take = (lane: Lane, waitSeconds: number) =>
+    queue.receive(lane, {
+      max: options.once ? 1 : Math.min(10, Math.max(1, slots.free)),
+      waitSeconds,
+      visibilitySeconds: options.visibilitySeconds,
+      signal: stop,
+    })
+
+  await Promise.all([poll('high'), poll('normal')])
+  while (running.size > 0) await Promise.all(running)
+}
+
+async function handleMessage(message: Message, first: Slot, options: LoopOptions, counters: { waiting: number }): Promise<void> {
+  let slot: Slot | undefined = first
+  let waiting = false
+  const place: Place = {
+    async slot(signal) {
+      slot ??= await options.slots.take(signal)
+      if (waiting) counters.waiting--
+      waiting = false
+      return slot
+    },
+    wait() {
+      if (waiting) return true
+      if (counters.waiting >= MAX_WAITERS) return false
+      counters.waiting++
+      waiting = true
+      slot?.release()
+      slot = undefined
+      return true
+    },
+  }
+  await options.journal.add(message)
+  const held = new Held(options.queue, message, options.journal, options.visibilitySeconds, (error) =>
+    options.onProblem(`renewing message ${message.id}: ${messageOf(error)}`),
+  )
+  try {
+    await failpoint('received')
+    const verdict = await dispatch(
+      message,
+      { place, abort: options.abort, drain: options.drain, receives: message.receives },
+      options,
+    )
+    if (verdict.do === 'remove') await held.remove()
+    else if (verdict.do === 'bury') await held.bury(verdict.reason)
+    else await held.release(verdict.inSeconds)
+    await failpoint('settled')
+  } catch (error) {
+    await held.release(WAITER_RETRY_SECONDS)
+    throw error
+  } finally {
+    slot?.release()
+    if (waiting) counters.waiting--
+  }
+}
+
+async function dispatch(message: Message, tools: Tools, options: LoopOptions): Promise<Verdict> {
+  const parsed = parseBody(message.body)
+  if (parsed.status === 'invalid') {
+    options.onProblem(`message ${message.id} is no job (${parsed.reason}): sent to the dead letters`)
+    return { do: 'bury', reason: parsed.reason }
+  }
+  if (parsed.status === 'unknown-version') {
+    const old = Date.now() - message.sentAtMs > UNKNOWN_VERSION_MS
+    options.onProblem(
+      `message ${message.id} has job version ${parsed.version}, newer than this worker: ${old ? 'sent to the dead letters' : 'left alone'}`,
+    )
+    return old ? { do: 'bury', reason: `job version ${parsed.version}` } : { do: 'release', inSeconds: 60 }
+  }
+  return options.handlers[parsed.job.kind](parsed.job, tools)
+}
