@@ -28,7 +28,6 @@ interface Metadata {
 }
 
 interface FlagMetadata {
-  name: string
   char?: string
   type: 'boolean' | 'option'
   summary?: string
@@ -46,7 +45,7 @@ export function commandWords(commands: readonly Metadata[]): CommandWords[] {
     .map((command) => ({
       name: command.id.replaceAll(':', ' '),
       summary: firstLine(command.summary ?? command.description),
-      flags: [...Object.values(command.flags).flatMap((flag) => flagWords(flag as FlagMetadata)), HELP],
+      flags: [...Object.entries(command.flags).flatMap(([name, flag]) => flagWords(name, flag as FlagMetadata)), HELP],
       argument: (Object.values(command.args)[0] as FlagMetadata | undefined)?.options ?? [],
     }))
     .sort((a, b) => (a.name < b.name ? -1 : 1))
@@ -54,20 +53,21 @@ export function commandWords(commands: readonly Metadata[]): CommandWords[] {
 
 const HELP: FlagWords = { name: 'help', summary: 'show help', takesValue: false, values: [], multiple: false }
 
-function flagWords(flag: FlagMetadata): FlagWords[] {
+function flagWords(name: string, flag: FlagMetadata): FlagWords[] {
   if (flag.hidden) return []
   const words: FlagWords = {
-    name: flag.name,
+    name,
     char: flag.char,
     summary: firstLine(flag.summary ?? flag.description),
     takesValue: flag.type === 'option',
     values: flag.options ?? [],
     multiple: flag.multiple ?? false,
   }
-  return flag.allowNo ? [words, { ...words, name: `no-${flag.name}`, char: undefined }] : [words]
+  return flag.allowNo ? [words, { ...words, name: `no-${name}`, char: undefined, summary: `the opposite of --${name}` }] : [words]
 }
 
 /** One line without what any of the three shells would take for syntax inside single quotes or a zsh description. */
-const firstLine = (text = ''): string => text.split('\n')[0]!.replace(/['[\]:\\]/g, '')
+const firstLine = (text = ''): string =>
+  text.split('\n')[0]!.replace(/'/g, '’').replace(/\[/g, '(').replace(/\]/g, ')').replace(/\\/g, '')
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const

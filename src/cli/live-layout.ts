@@ -45,8 +45,8 @@ export function layout(stories: readonly ImageStory[], view: Viewport): string[]
   if (whole.reduce((sum, block) => sum + (block[1] ?? block[0])!.length, 0) <= room) return fill(whole, room)
 
   const counts = [
-    countLine(stories.filter(isDone), (n) => view.paint.green(`✓ ${n} of ${stories.length} done`)),
-    countLine(stories.filter(isQueued), (n) => view.paint.dim(`○ ${n} queued`)),
+    countLine(stories.filter(isDone), (n) => view.paint.green(truncate(`✓ ${n} of ${stories.length} done`, view.columns - 1))),
+    countLine(stories.filter(isQueued), (n) => view.paint.dim(truncate(`○ ${n} queued`, view.columns - 1))),
   ].flat()
   const lines = [
     ...fill(blocksOf(stories.filter((story) => !isDone(story) && !isQueued(story))), room - counts.length),

@@ -1,5 +1,5 @@
 import type { LoadOptions } from '@oclif/core/interfaces'
-import { errnoOf } from '../errors.ts'
+import { errnoOf, messageOf, unavailable } from '../errors.ts'
 
 /**
  * Runs one command line and ends the process with its exit code. What commands don't report themselves is reported here: unknown commands,
@@ -24,28 +24,45 @@ export async function main(root: NonNullable<LoadOptions>, argv = process.argv.s
  * the exit code stays true.
  */
 function surviveClosedPipes(): void {
-  process.stdout.on('error', (error) => (errnoOf(error) === 'EPIPE' ? process.exit() : endWith(error, undefined, [])))
+  process.stdout.on('error', (error) => {
+    if (errnoOf(error) === 'EPIPE') process.exit()
+    void endWith(unavailable('stdout_unwritable', `the result can't be written: ${messageOf(error)}`), undefined, [])
+  })
   process.stderr.on('error', () => {})
 }
 
-async function endWith(error: unknown, root: LoadOptions, argv: string[]): Promise<never> {
-  const [{ exitRequest, unknownCommand, usageError }, { formatReport, reportOf }, { hasColours, palette }] = await Promise.all([
+let ending = false
+
+/** Reports what no command caught. The first such error counts: later ones are its consequences. */
+async function endWith(error: unknown, root: LoadOptions, argv: string[]): Promise<void> {
+  if (ending) return
+  ending = true
+  const [{ exitRequest, isUnfound, unknownCommand }, { formatReport, reportOf }, { hasColours, palette }] = await Promise.all([
     import('./usage.ts'),
     import('./report.ts'),
     import('./style.ts'),
   ])
   process.exitCode = exitRequest(error)
   if (process.exitCode !== undefined) return exit()
-  const { Config } = await import('@oclif/core/config')
-  const config = await Config.load(root).catch(() => undefined)
-  const written = argv.find((word) => word !== 'help') ?? ''
-  const commands = config?.commands.filter((command) => !command.hidden).map((command) => command.id) ?? []
-  const unknown = config !== undefined && written !== '' && config.findCommand(written) === undefined
-  const report = reportOf(unknown ? unknownCommand(written, commands) : usageError(error, '', []))
+  // A command reports its own errors (base.ts): what oclif throws past it is that there is no such command.
+  const report = reportOf(
+    isUnfound(error)
+      ? unknownCommand(
+          argv.filter((word) => word !== 'help'),
+          await commandNames(root),
+        )
+      : error,
+  )
   process.exitCode = report.exit
   if (argv.includes('--json')) process.stdout.write(`${JSON.stringify({ version: 1, error: report }, null, 2)}\n`)
   else process.stderr.write(`${formatReport(report, palette(hasColours(process.stderr)))}\n`)
   return exit()
+}
+
+async function commandNames(root: LoadOptions): Promise<string[]> {
+  const { Config } = await import('@oclif/core/config')
+  const config = await Config.load(root)
+  return config.commands.filter((command) => !command.hidden).map((command) => command.id)
 }
 
 /** Ends at once, whatever connection is still kept alive, but not before both streams took everything. */

@@ -13,15 +13,19 @@ interface OclifError extends Error {
 const isOclif = (error: unknown): error is OclifError =>
   error instanceof Error && 'oclif' in error && typeof error.oclif === 'object' && error.oclif !== null
 
+/** True for what oclif itself throws when it finds no command for a command line. */
+export const isUnfound = (error: unknown): boolean => isOclif(error) && error.code === undefined
+
 /** The code of `this.exit(n)`, which is thrown; undefined for every other error. */
 export const exitRequest = (error: unknown): number | undefined =>
   isOclif(error) && error.code === 'EEXIT' ? Number(error.oclif.exit ?? 0) : undefined
 
-/** The one of `candidates` that was probably meant: at most a third of its letters differ. */
+/** The one of `candidates` that was probably meant: its beginning, or two letters swapped or mistaken, one in a short word. */
 export function didYouMean(written: string, candidates: readonly string[]): string | undefined {
   if (candidates.length === 0) return undefined
   const best = closest(written, [...candidates])
-  return distance(written, best) <= Math.max(1, Math.floor(best.length / 3)) || best.startsWith(written) ? best : undefined
+  const mistakes = best.length < 4 ? 1 : Math.max(2, Math.floor(best.length / 3))
+  return distance(written, best) <= mistakes || best.startsWith(written) ? best : undefined
 }
 
 /**
@@ -39,9 +43,17 @@ export function usageError(error: unknown, command: string, flags: readonly stri
   return refused('usage', usageMessage(error, flags), { next: `see \`bake ${command}${command === '' ? '' : ' '}--help\`` })
 }
 
-/** `imge` or `--versoin` where a command should be → exit 2, with what was probably meant. */
-export function unknownCommand(written: string, commands: readonly string[]): BakeError {
+/**
+ * A command line for which oclif found no command, as `unknown_command` or `usage` (exit 2). oclif joins words to a command's name as long as they are
+ * no flags, so a surplus argument of a command that takes none also ends here.
+ */
+export function unknownCommand(argv: readonly string[], commands: readonly string[]): BakeError {
+  const [written = '', ...more] = argv
   if (written.startsWith('-')) return refused('usage', unknownFlag(written, ['help', 'version']), { next: 'see `bake --help`' })
+  if (commands.includes(written)) {
+    const words = more.filter((word) => !word.startsWith('-'))
+    return refused('usage', unexpected(words), { next: `see \`bake ${written} --help\`` })
+  }
   const meant = didYouMean(written, commands)
   return refused(
     'unknown_command',
@@ -52,14 +64,17 @@ export function unknownCommand(written: string, commands: readonly string[]): Ba
   )
 }
 
+const unexpected = (words: readonly string[]): string => `unexpected argument${words.length === 1 ? '' : 's'} ${words.join(', ')}`
+
 function usageMessage(error: OclifError, flags: readonly string[]): string {
   if (error.flags !== undefined) return error.flags.map((flag) => unknownFlag(flag, flags)).join('; ')
   const names = (error.args ?? []).map((arg) =>
     typeof arg === 'object' && arg !== null && 'name' in arg ? String(arg.name).toUpperCase() : String(arg),
   )
   if (names.length > 0) {
-    const missing = /^Missing/.test(error.message)
-    return `${missing ? 'missing' : 'unexpected'} argument${names.length > 1 ? 's' : ''} ${names.join(', ')}`
+    return /^Missing/.test(error.message)
+      ? `missing argument${names.length > 1 ? 's' : ''} ${names.join(', ')}`
+      : unexpected(names)
   }
   const message = withoutOclifFrame(messageOf(error))
   const choice = /^Expected (?:(--[\w-]+)=)?(.*) to be one of: (.*)$/s.exec(message)

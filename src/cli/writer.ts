@@ -1,5 +1,3 @@
-import { once } from 'node:events'
-
 /** Small writes are joined up to this size: two million lines in two million system calls take longer than their build. */
 const BATCH_CHARS = 64 * 1024
 /** A reader that is this far behind loses log lines; all of them are in the ledger. Well over what one log chunk holds, so that whoever awaits `settled` loses none. */
@@ -21,7 +19,10 @@ export interface Writer {
  * @param skipped what is written in place of `n` lines that were left out.
  */
 export function lineWriter(stream: NodeJS.WriteStream, skipped: (n: number) => string): Writer {
-  let [batch, scheduled, lost] = ['', false, 0]
+  let [batch, scheduled, lost, broken] = ['', false, 0, false]
+  stream.once('error', () => {
+    broken = true
+  })
   const flush = () => {
     if (batch !== '') stream.write(batch)
     batch = ''
@@ -48,8 +49,18 @@ export function lineWriter(stream: NodeJS.WriteStream, skipped: (n: number) => s
     flush,
     settled: async () => {
       flush()
-      // A stream that broke never drains; closing it is no reason to hang.
-      if (stream.writableNeedDrain) await Promise.race([once(stream, 'drain'), once(stream, 'close')]).catch(() => {})
+      if (!broken && stream.writableNeedDrain) await drained(stream)
     },
   }
 }
+
+/** The next `drain`, or the end of the stream: one that broke never drains. */
+const drained = (stream: NodeJS.WriteStream): Promise<void> =>
+  new Promise((resolve) => {
+    const events = ['drain', 'error', 'close']
+    const settle = () => {
+      for (const event of events) stream.off(event, settle)
+      resolve()
+    }
+    for (const event of events) stream.on(event, settle)
+  })
