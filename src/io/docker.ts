@@ -1,0 +1,80 @@
+import { stat } from 'node:fs/promises'
+import { unavailable } from '../errors.ts'
+import { type DockerEndpoint, dockerEndpoint } from './docker-endpoint.ts'
+import { type Answer, callEngine } from './docker-http.ts'
+import type { Engine, EngineImage, EngineInfo } from './engine.ts'
+
+/** The Docker engine of the docker command line's choice. Constructing it touches nothing. */
+export class DockerEngine implements Engine {
+  readonly #env: NodeJS.ProcessEnv
+  #endpoint: Promise<DockerEndpoint> | undefined
+
+  constructor(env: NodeJS.ProcessEnv = process.env) {
+    this.#env = env
+  }
+
+  async ping(): Promise<void> {
+    await this.#call('GET', '/_ping')
+  }
+
+  async info(): Promise<EngineInfo> {
+    const [{ host }, { body }] = await Promise.all([this.#where(), this.#call('GET', '/info')])
+    const info = JSON.parse(body)
+    const driver: [string, string][] = info.DriverStatus ?? []
+    return {
+      version: info.ServerVersion,
+      // https://docs.docker.com/engine/storage/containerd/
+      containerdStore: driver.some(([key, value]) => key === 'driver-type' && value === 'io.containerd.snapshotter.v1'),
+      os: info.OSType,
+      architecture: info.Architecture,
+      dataRoot: host.startsWith('unix:') ? await existing(info.DockerRootDir) : undefined,
+    }
+  }
+
+  async image(reference: string): Promise<EngineImage | undefined> {
+    const answer = await this.#call('GET', `/images/${inPath(reference)}/json`, [404])
+    if (answer.status === 404) return undefined
+    const image = JSON.parse(answer.body)
+    return { id: image.Id, repoDigests: image.RepoDigests ?? [], os: image.Os, architecture: image.Architecture }
+  }
+
+  async tag(source: string, repository: string, tag: string): Promise<void> {
+    await this.#call('POST', `/images/${inPath(source)}/tag?${new URLSearchParams({ repo: repository, tag })}`)
+  }
+
+  #where(): Promise<DockerEndpoint> {
+    this.#endpoint ??= dockerEndpoint(this.#env)
+    return this.#endpoint
+  }
+
+  /** Throws engine_error (exit 4) for a status of 400 or more that isn't `expected`. */
+  async #call(method: 'GET' | 'POST', path: string, expected: number[] = []): Promise<Answer> {
+    const endpoint = await this.#where()
+    const answer = await callEngine(endpoint, method, path)
+    if (answer.status < 400 || expected.includes(answer.status)) return answer
+    throw unavailable(
+      'engine_error',
+      `the Docker engine answered ${answer.status} to ${method} ${path}: ${messageIn(answer.body)}`,
+      {
+        next: 'look at the engine’s log (journalctl -u docker)',
+        ids: { engine: endpoint.host },
+      },
+    )
+  }
+}
+
+const inPath = (reference: string) => reference.split('/').map(encodeURIComponent).join('/')
+
+/** The engine of a virtual machine (Docker Desktop) names a path that this machine doesn't have. */
+async function existing(path: unknown): Promise<string | undefined> {
+  if (typeof path !== 'string' || path === '') return undefined
+  return (await stat(path).catch(() => undefined))?.isDirectory() ? path : undefined
+}
+
+function messageIn(body: string): string {
+  try {
+    return String(JSON.parse(body).message)
+  } catch {
+    return body.slice(0, 200)
+  }
+}
