@@ -1,0 +1,31 @@
+import type { TreeEntry } from './git-objects.ts'
+
+/**
+ * The entry `name` of a raw tree object: `<octal mode> SP <name> NUL <binary id>`, repeated (gitformat: Pro Git, "Git Objects"). Names are compared as
+ * bytes. `idBytes`: 20, or 32 in a SHA-256 repository.
+ */
+export function findInTree(tree: Buffer, name: string, idBytes: number): { mode: string; oid: string } | undefined {
+  const wanted = Buffer.from(name)
+  for (let at = 0; at < tree.length; ) {
+    const space = tree.indexOf(32, at)
+    const end = tree.indexOf(0, space + 1)
+    if (space < 0 || end < 0) return undefined
+    if (end - space - 1 === wanted.length && tree.compare(wanted, 0, wanted.length, space + 1, end) === 0)
+      return { mode: tree.toString('latin1', at, space).padStart(6, '0'), oid: tree.toString('hex', end + 1, end + 1 + idBytes) }
+    at = end + 1 + idBytes
+  }
+  return undefined
+}
+
+/** Output of `git ls-tree -r -z`: `<mode> SP <type> SP <id> TAB <path> NUL`, repeated. */
+export function parseTreeList(output: Buffer): TreeEntry[] {
+  return output
+    .toString('utf8')
+    .split('\0')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const tab = line.indexOf('\t')
+      const [mode = '', , oid = ''] = line.slice(0, tab).split(' ')
+      return { path: line.slice(tab + 1), mode, oid }
+    })
+}
