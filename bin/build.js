@@ -1,6 +1,6 @@
 // npm run build: compiles src into dist, drops what has no source any more, writes the manifest that lets a command load nothing but itself.
 // In place rather than from scratch, because a running host or worker still imports from dist.
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync, globSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +9,10 @@ import { settings } from '@oclif/core/settings'
 import pjson from '../package.json' with { type: 'json' }
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '--project', root], { stdio: 'inherit' })
+const compiled = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '--project', root], {
+  stdio: 'inherit',
+})
+if (compiled.status !== 0) process.exit(compiled.status ?? 1)
 
 for (const file of globSync('**/*.js', { cwd: join(root, 'dist') }))
   if (!existsSync(join(root, 'src', file.replace(/\.js$/, '.ts')))) rmSync(join(root, 'dist', file))

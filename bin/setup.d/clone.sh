@@ -46,7 +46,7 @@ look_at_clone() {
 
 install_dependencies() {
   say 'npm ci'
-  (cd "$root" && npm ci --no-audit --no-fund)
+  (cd "$root" && npm ci --no-audit --no-fund --loglevel=error)
 }
 
 build() {

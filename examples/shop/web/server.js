@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import escape from 'escape-html'
+import escapeHtml from 'escape-html'
 import ms from 'ms'
 
 const PRODUCTS = ['Sourdough', 'Rye & caraway', 'Ciabatta']
@@ -9,7 +9,7 @@ const template = readFileSync(new URL('page.html', import.meta.url), 'utf8')
 
 const page = () =>
   template
-    .replace('{{products}}', PRODUCTS.map((name) => `    <li>${escape(name)}</li>`).join('\n'))
+    .replace('{{products}}', PRODUCTS.map((name) => `    <li>${escapeHtml(name)}</li>`).join('\n'))
     .replace('{{uptime}}', ms(Math.round(process.uptime() * 1000), { long: true }))
 
 const server = createServer((request, response) => {
