@@ -9,7 +9,8 @@ export type BuildEvent =
       seconds?: number
       internal?: boolean
     }
-  | { type: 'line'; step: number; stream: 1 | 2; text: string; t: number }
+  /** `more`: the line was too long and goes on in the next event of this step and stream. */
+  | { type: 'line'; step: number; stream: 1 | 2; text: string; t: number; more?: true }
   | { type: 'clipped'; step: number; t: number }
   | { type: 'warning'; step: number; text: string; t: number }
 
