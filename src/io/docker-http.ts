@@ -63,7 +63,13 @@ async function overDockerode(endpoint: DockerEndpoint, method: string, path: str
     timeout: TIMEOUT_MS,
   })
   return new Promise((resolve, reject) => {
-    const dial = { path, method, statusCodes: { 200: true, 201: true, 204: true }, options: {} }
+    // docker-modem drops the last character of a path that has a query and no options.
+    const dial = {
+      path: path.includes('?') ? `${path}&` : path,
+      method,
+      statusCodes: { 200: true, 201: true, 204: true },
+      options: {},
+    }
     docker.modem.dial(dial, (error: unknown, body: unknown) => {
       const status =
         error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number' ? error.statusCode : undefined

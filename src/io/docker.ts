@@ -4,6 +4,9 @@ import { type DockerEndpoint, dockerEndpoint } from './docker-endpoint.ts'
 import { type Answer, callEngine } from './docker-http.ts'
 import type { Engine, EngineImage, EngineInfo } from './engine.ts'
 
+/** 404; 400 for what is no reference; 301 for what the engine takes for a path with `..`. */
+const NO_SUCH_IMAGE = [404, 400, 301]
+
 /** The Docker engine of the docker command line's choice. Constructing it touches nothing. */
 export class DockerEngine implements Engine {
   readonly #env: NodeJS.ProcessEnv
@@ -32,8 +35,8 @@ export class DockerEngine implements Engine {
   }
 
   async image(reference: string): Promise<EngineImage | undefined> {
-    const answer = await this.#call('GET', `/images/${inPath(reference)}/json`, [404])
-    if (answer.status === 404) return undefined
+    const answer = await this.#call('GET', `/images/${inPath(reference)}/json`, NO_SUCH_IMAGE)
+    if (NO_SUCH_IMAGE.includes(answer.status)) return undefined
     const image = JSON.parse(answer.body)
     return { id: image.Id, repoDigests: image.RepoDigests ?? [], os: image.Os, architecture: image.Architecture }
   }

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { DockerEngine } from '../../src/io/docker.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BASE, openWorkshop, type Workshop } from './support/building.ts'
+import { removeImage } from './support/engine-cleanup.ts'
 
 let registry: TestRegistry
 let shop: Workshop
@@ -199,18 +200,6 @@ describe('a Docker engine without the containerd image store', () => {
     await removeImage(`${registry.host}/inline:1`)
   })
 })
-
-async function removeImage(reference: string): Promise<void> {
-  const { request } = await import('node:http')
-  const path = `/images/${encodeURIComponent(reference)}?force=1`
-  await new Promise<void>((resolve, reject) => {
-    const call = request({ socketPath: '/var/run/docker.sock', method: 'DELETE', path }, (answer) =>
-      answer.resume().once('end', resolve),
-    )
-    call.once('error', reject).end()
-  })
-  expect(await new DockerEngine().image(reference)).toBeUndefined()
-}
 
 test('the record of the running buildx is gone when it is', async () => {
   const request = await shop.request(SMALL, { push: [`${registry.host}/record:1`] })
