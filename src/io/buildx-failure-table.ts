@@ -56,7 +56,7 @@ const base = (match: RegExpExecArray, evidence: Evidence) =>
 /** HTTP statuses and network errors as Go's net/http and containerd's remotes/docker word them. */
 const PUSH = String.raw`^failed to push (?<ref>\S+): (?<why>.*`
 const NETWORK = `dial tcp|connection refused|connection reset|no such host|i/o timeout|TLS handshake|x509:|server gave HTTP response|: EOF$|deadline exceeded|broken pipe`
-const DENIED = String.raw`\b40[135] |denied|authorization failed|insufficient_scope|no basic auth credentials`
+const DENIED = String.raw`\b40[135] |denied|unauthorized|authorization failed|insufficient_scope|no basic auth credentials`
 const FULL = String.raw`no space left on device|quota exceeded|\b507 |\b413 `
 
 /**

@@ -177,30 +177,6 @@ test('20 MB of log arrive complete and in order, though they are taken slowly, o
   expect(overlaps).toBe(0)
 })
 
-describe('a Docker engine without the containerd image store', () => {
-  test('gets no build for several platforms', async () => {
-    const request = await shop.request(SMALL, { platforms: ['linux/amd64', 'linux/arm64'], push: [`${registry.host}/x:1`] })
-    expect((await shop.build(request, { containerdStore: false })).error).toMatchObject({
-      code: 'platforms_unsupported',
-      exit: 4,
-    })
-  })
-
-  test('gets an inline cache and a push by the engine', async () => {
-    const cache = `${registry.host}/inline-cache:x`
-    const request = await shop.request(SMALL, { push: [`${registry.host}/inline:1`], cacheTo: cache, cacheFrom: [cache] })
-    const { error, digest } = await shop.build(request, { containerdStore: false })
-    expect(error).toBeUndefined()
-    expect((await manifest('inline', '1')).digest).toBe(digest)
-    expect((await manifest('inline-cache', 'x')).status).toBe(404)
-    const { body } = await manifest('inline', '1')
-    expect(await (await fetch(`http://${registry.host}/v2/inline/blobs/${body.config.digest}`)).text()).toContain(
-      'moby.buildkit.cache.v0',
-    )
-    await removeImage(`${registry.host}/inline:1`)
-  })
-})
-
 test('the record of the running buildx is gone when it is', async () => {
   const request = await shop.request(SMALL, { push: [`${registry.host}/record:1`] })
   const seen: unknown[] = []
