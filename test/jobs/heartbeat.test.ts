@@ -149,23 +149,25 @@ async function until(condition: () => boolean): Promise<void> {
 /** The real ledger behind a gate, as a network that swallows packets for a while: touches wait until it opens. */
 function gated(ledger: DirectoryLedger) {
   let gate: PromiseWithResolvers<void> | undefined
-  let waiting = 0
-  const touch: Ledger['touch'] = async (key) => {
-    waiting++
-    await gate?.promise
-    waiting--
-    await ledger.touch(key)
+  const underWay = new Set<Promise<void>>()
+  const touch: Ledger['touch'] = (key) => {
+    const landing = Promise.resolve(gate?.promise)
+      .then(() => ledger.touch(key))
+      .finally(() => underWay.delete(landing))
+    underWay.add(landing)
+    return landing
   }
   return {
     ledger: { touch } as Ledger,
     close: () => {
       gate = Promise.withResolvers()
     },
+    /** Resolves when everything that waited has landed. */
     open: async () => {
       gate?.resolve()
       gate = undefined
-      await sleep(50)
+      await Promise.all(underWay)
     },
-    waiting: () => waiting,
+    waiting: () => underWay.size,
   }
 }
