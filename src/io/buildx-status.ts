@@ -16,7 +16,7 @@ export interface Vertex {
   error?: string
 }
 
-export interface VertexLog {
+interface VertexLog {
   vertex: string
   stream?: number
   /** Base64. */
@@ -24,7 +24,7 @@ export interface VertexLog {
   timestamp: string
 }
 
-export interface VertexWarning {
+interface VertexWarning {
   vertex: string
   /** Base64. */
   short?: string

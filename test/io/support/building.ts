@@ -17,12 +17,12 @@ export interface Workshop extends AsyncDisposable {
   build(request: BuildRequest, options?: BuildOptions): Promise<BuildOutcome>
 }
 
-export interface BuildOptions extends Partial<BuildxBuilderOptions> {
+interface BuildOptions extends Partial<BuildxBuilderOptions> {
   signal?: AbortSignal
   onEvent?: (event: BuildEvent) => void | Promise<void>
 }
 
-export interface BuildOutcome {
+interface BuildOutcome {
   events: BuildEvent[]
   lines: string[]
   digest?: string | undefined
