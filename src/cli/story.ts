@@ -2,7 +2,7 @@ import type { ImageOutcome, StoryEvent } from '../events.ts'
 import { printable } from './width.ts'
 
 /** Lines of a running step that are kept, to be shown when it fails. Enough for a compiler's or a test's last words. */
-export const TAIL_LINES = 40
+const TAIL_LINES = 40
 /** A log line may be megabytes of minified text; its beginning is enough to show. */
 const MAX_LINE_CHARS = 2000
 

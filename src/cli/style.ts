@@ -1,6 +1,6 @@
 const CODES = { bold: [1, 22], dim: [2, 22], red: [31, 39], green: [32, 39], yellow: [33, 39], cyan: [36, 39] } as const
 
-export type Paint = (text: string) => string
+type Paint = (text: string) => string
 export type Palette = Record<keyof typeof CODES, Paint>
 
 /** A stream as far as colours and width are concerned; process.stdout and process.stderr are such. */

@@ -21,7 +21,7 @@ export const exitRequest = (error: unknown): number | undefined =>
   isOclif(error) && error.code === 'EEXIT' ? Number(error.oclif.exit ?? 0) : undefined
 
 /** The one of `candidates` that was probably meant: its beginning, or two letters swapped or mistaken, one in a short word. */
-export function didYouMean(written: string, candidates: readonly string[]): string | undefined {
+function didYouMean(written: string, candidates: readonly string[]): string | undefined {
   if (candidates.length === 0) return undefined
   const best = closest(written, [...candidates])
   const mistakes = best.length < 4 ? 1 : Math.max(2, Math.floor(best.length / 3))
