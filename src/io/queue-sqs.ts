@@ -1,0 +1,225 @@
+import type { SQSClient, Message as SqsMessage } from '@aws-sdk/client-sqs'
+import { refused, unavailable } from '../errors.ts'
+import type { Lane, Message, Queue } from './queue.ts'
+import { isAbort, isLost, sqsError } from './queue-sqs-errors.ts'
+
+/** SQS counts body and attributes together, 256 KiB where a queue isn't set to more; 1 KiB of it is kept for what `bury` adds. */
+export const MAX_BODY_BYTES = 255 * 1024
+/** Enough for any reason, within the kilobyte kept for it. */
+const MAX_REASON_CHARACTERS = 200
+/** Longer than the longest long poll (20 s), so that a dead connection ends too. */
+const REQUEST_TIMEOUT_MS = 30_000
+const CONNECT_TIMEOUT_MS = 5_000
+/** One connection per long poll and a few for the rest. */
+const MAX_SOCKETS = 64
+
+const LANES: readonly Lane[] = ['high', 'normal']
+const LOOPBACK = new Set(['127.0.0.1', 'localhost', '[::1]'])
+
+export interface SqsOptions {
+  /** `http://127.0.0.1:PORT` of an emulator; without it, AWS. */
+  endpoint?: string | undefined
+  region: string
+  /** The normal queue's name; the others are `<prefix>-high` and `<prefix>-dead`. */
+  prefix: string
+}
+
+type Sdk = typeof import('@aws-sdk/client-sqs')
+
+/** The job queue on SQS, or on anything that speaks its JSON protocol. Errors: queue_unreachable, queue_missing, queue_throttled, queue_denied (world's). */
+export class SqsQueue implements Queue {
+  readonly #sdk: Sdk
+  readonly #client: SQSClient
+  readonly #prefix: string
+  readonly #where: string
+  readonly #urls = new Map<string, Promise<string>>()
+
+  private constructor(sdk: Sdk, { endpoint, region, prefix }: SqsOptions) {
+    this.#sdk = sdk
+    this.#prefix = prefix
+    this.#where = endpoint ?? region
+    const local = endpoint !== undefined && LOOPBACK.has(new URL(endpoint).hostname)
+    this.#client = new sdk.SQSClient({
+      region,
+      ...(endpoint && { endpoint, useQueueUrlAsEndpoint: false }), // an emulator's queue URLs may keep an old port
+      ...(local && { credentials: { accessKeyId: 'local', secretAccessKey: 'local' } }),
+      requestHandler: {
+        connectionTimeout: CONNECT_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        throwOnRequestTimeout: true,
+        // An idle keep-alive socket is unref'd by the agent, so it keeps no process alive.
+        httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+        httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+      },
+    })
+  }
+
+  /** Loads the SDK and looks up the normal lane in the background: some 100 ms in all, so open it early. Fails only with the first call. */
+  static async open(options: SqsOptions): Promise<SqsQueue> {
+    const queue = new SqsQueue(await import('@aws-sdk/client-sqs'), options)
+    queue.#url(queue.#name('normal')).catch(() => {})
+    return queue
+  }
+
+  /** Takes JSON only. Throws `message_too_large` (refused) over MAX_BODY_BYTES. */
+  async send(lane: Lane, json: string): Promise<void> {
+    const body = escapeForSqs(json)
+    const bytes = Buffer.byteLength(body)
+    if (bytes > MAX_BODY_BYTES)
+      throw refused('message_too_large', `a job of ${bytes} bytes does not fit into a queue message (${MAX_BODY_BYTES} bytes)`, {
+        next: 'Make build args and contexts in bake.yaml smaller; large values belong into files.',
+      })
+    await this.#call(this.#name(lane), (QueueUrl) =>
+      this.#client.send(new this.#sdk.SendMessageCommand({ QueueUrl, MessageBody: body })),
+    )
+  }
+
+  async receive(
+    lane: Lane,
+    options: { max: number; waitSeconds: number; visibilitySeconds: number; signal?: AbortSignal },
+  ): Promise<Message[]> {
+    const { signal } = options
+    if (signal?.aborted) return []
+    try {
+      const { Messages = [] } = await this.#call(this.#name(lane), (QueueUrl) =>
+        this.#client.send(
+          new this.#sdk.ReceiveMessageCommand({
+            QueueUrl,
+            MaxNumberOfMessages: options.max,
+            WaitTimeSeconds: options.waitSeconds,
+            VisibilityTimeout: options.visibilitySeconds,
+            MessageSystemAttributeNames: ['ApproximateReceiveCount', 'SentTimestamp'],
+          }),
+          { ...(signal && { abortSignal: signal }) },
+        ),
+      )
+      const messages = Messages.map((message) => fromSqs(lane, message))
+      if (!signal?.aborted) return messages
+      // The answer crossed the abort: nobody will work on these, so others get them now, not when they turn visible again.
+      await Promise.allSettled(messages.map((message) => this.renew(message, 0)))
+      return []
+    } catch (error) {
+      if (signal?.aborted && isAbort(error)) return []
+      throw error
+    }
+  }
+
+  async renew(message: Message, seconds: number): Promise<void> {
+    try {
+      await this.#call(this.#name(message.lane), (QueueUrl) =>
+        this.#client.send(
+          new this.#sdk.ChangeMessageVisibilityCommand({
+            QueueUrl,
+            ReceiptHandle: message.receipt,
+            VisibilityTimeout: seconds,
+          }),
+        ),
+      )
+    } catch (error) {
+      if (!isLost(error)) throw error
+      throw unavailable('message_lost', `message ${message.id} is not ours any more: its visibility ran out`, {
+        ids: { message: message.id },
+        cause: error,
+      })
+    }
+  }
+
+  async remove(message: Message): Promise<void> {
+    try {
+      await this.#call(this.#name(message.lane), (QueueUrl) =>
+        this.#client.send(new this.#sdk.DeleteMessageCommand({ QueueUrl, ReceiptHandle: message.receipt })),
+      )
+    } catch (error) {
+      if (!isLost(error)) throw error
+    }
+  }
+
+  async bury(message: Message, reason: string): Promise<void> {
+    const text = reason.replace(/[^\x20-\x7e]+/g, ' ').slice(0, MAX_REASON_CHARACTERS) || 'unknown'
+    // A message that others made as large as the limit goes without a reason rather than not at all.
+    const fits = Buffer.byteLength(message.body) <= MAX_BODY_BYTES
+    await this.#call(`${this.#prefix}-dead`, (QueueUrl) =>
+      this.#client.send(
+        new this.#sdk.SendMessageCommand({
+          QueueUrl,
+          MessageBody: message.body,
+          ...(fits && { MessageAttributes: { reason: { DataType: 'String', StringValue: text } } }),
+        }),
+      ),
+    )
+    await this.remove(message)
+  }
+
+  async depth(): Promise<{ visible: number; inFlight: number; delayed: number; dead: number }> {
+    const [lanes, dead] = await Promise.all([
+      Promise.all(LANES.map((lane) => this.#counts(this.#name(lane)))),
+      this.#counts(`${this.#prefix}-dead`),
+    ])
+    const sum = (key: 'visible' | 'inFlight' | 'delayed') => lanes.reduce((total, counts) => total + counts[key], 0)
+    return {
+      visible: sum('visible'),
+      inFlight: sum('inFlight'),
+      delayed: sum('delayed'),
+      dead: dead.visible + dead.inFlight + dead.delayed,
+    }
+  }
+
+  close(): void {
+    this.#client.destroy()
+  }
+
+  async #counts(queue: string): Promise<{ visible: number; inFlight: number; delayed: number }> {
+    const { Attributes = {} } = await this.#call(queue, (QueueUrl) =>
+      this.#client.send(
+        new this.#sdk.GetQueueAttributesCommand({
+          QueueUrl,
+          AttributeNames: [
+            'ApproximateNumberOfMessages',
+            'ApproximateNumberOfMessagesNotVisible',
+            'ApproximateNumberOfMessagesDelayed',
+          ],
+        }),
+      ),
+    )
+    return {
+      visible: Number(Attributes.ApproximateNumberOfMessages ?? 0),
+      inFlight: Number(Attributes.ApproximateNumberOfMessagesNotVisible ?? 0),
+      delayed: Number(Attributes.ApproximateNumberOfMessagesDelayed ?? 0),
+    }
+  }
+
+  #name(lane: Lane): string {
+    return lane === 'high' ? `${this.#prefix}-high` : this.#prefix
+  }
+
+  async #call<T>(queue: string, send: (url: string) => Promise<T>): Promise<T> {
+    try {
+      return await send(await this.#url(queue))
+    } catch (error) {
+      throw sqsError(error, { queue, where: this.#where })
+    }
+  }
+
+  /** Asked for once per queue; a failure is not remembered. */
+  #url(queue: string): Promise<string> {
+    const known = this.#urls.get(queue)
+    if (known !== undefined) return known
+    const url = this.#client.send(new this.#sdk.GetQueueUrlCommand({ QueueName: queue })).then(({ QueueUrl }) => QueueUrl ?? '')
+    this.#urls.set(queue, url)
+    url.catch(() => this.#urls.delete(queue))
+    return url
+  }
+}
+
+/** JSON's own escapes for what SQS refuses (U+FFFE, U+FFFF, lone surrogates) and for the pairs that the emulator refuses as well: the same JSON value. */
+const escapeForSqs = (json: string): string =>
+  json.replace(/[\ud800-\udfff\ufffe\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16)}`)
+
+const fromSqs = (lane: Lane, message: SqsMessage): Message => ({
+  lane,
+  id: message.MessageId ?? '',
+  body: message.Body ?? '',
+  receipt: message.ReceiptHandle ?? '',
+  receives: Number(message.Attributes?.ApproximateReceiveCount ?? 1),
+  sentAtMs: Number(message.Attributes?.SentTimestamp ?? 0),
+})
