@@ -79,7 +79,7 @@ export function mountSource(value: string): { source: string; at: number } | und
 }
 
 /** Words split at blanks outside quotes; quotes and escapes stay. Source: parseWords in frontend/dockerfile/parser/line_parsers.go. */
-export function quotedWords(text: string, escapeToken: string): string[] {
+function quotedWords(text: string, escapeToken: string): string[] {
   const words: string[] = []
   let word = ''
   let quote = ''

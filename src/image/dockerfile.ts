@@ -149,7 +149,7 @@ const bothPinned = (a: ExternalImage, b: ExternalImage): boolean => a.reference.
 export const localPinReference = ({ digest }: Pin): string => `bake-pin:${digest.replace('sha256:', '')}`
 
 /** What replaces a reference: itself when it has a digest, `name:tag@digest`, or for a local pin the name of localPinReference. */
-export function pinnedReference(reference: string, pin: Pin): string {
+function pinnedReference(reference: string, pin: Pin): string {
   if (pin.local) return localPinReference(pin)
   const hasTag = reference.lastIndexOf(':') > reference.lastIndexOf('/')
   return `${reference}${hasTag ? '' : ':latest'}@${pin.digest}`

@@ -43,6 +43,8 @@ export interface ImageInputs {
 }
 
 const IMAGE_CONTEXT = 'docker-image://'
+/** Suggestions in one message. */
+const MAX_NAMED = 5
 
 /**
  * Reads an image's inputs from git objects: no checkout. `prefix`: bake.yaml's directory, '' or `sub/`. `platforms`: those that are built.
@@ -113,13 +115,14 @@ async function directoryAt(objects: GitObjects, commit: string, prefix: string, 
   const from = joinPath(prefix, path, what)
   const entry = await followPath(objects, commit, from, what)
   if (entry?.mode === TREE) return entry
-  const files = entry ? [] : await objects.tree(commit, '')
-  const directories = [...new Set(files.flatMap((file) => directoriesAbove(file.path)))].filter((one) => one !== '')
-  const near = closest(from, directories)
+  const files = await objects.tree(commit, '')
+  const there = [...new Set(files.flatMap((file) => directoriesAbove(file.path)))].filter((one) => one !== '').sort()
+  const near = closest(from, there)
+  const top = there.filter((one) => !one.includes('/')).slice(0, MAX_NAMED)
   throw refused('missing_context', `${what}: commit ${commit.slice(0, 12)} has no directory ${from === '' ? '.' : from}`, {
     next: near
-      ? `did you mean ${near}? (a directory counts once a file in it is committed)`
-      : 'git add it and commit, or correct bake.yaml',
+      ? `did you mean ${near}?`
+      : `git add it and commit, or correct bake.yaml${top.length > 0 ? ` (the commit has ${top.join(', ')})` : ''}`,
     ids: { commit, path: from },
   })
 }
@@ -172,7 +175,7 @@ async function missingDockerfile(
       (path) => /(?:^|\/)(?:[^/]*[._-])?(?:docker|container)file(?:[._-][^/]*)?$/i.test(path) && !path.endsWith('.dockerignore'),
     )
     .sort((a, b) => a.split('/').length - b.split('/').length || (a < b ? -1 : 1))
-  const found = there.slice(0, 3)
+  const found = there.slice(0, MAX_NAMED)
   return refused('missing_dockerfile', `image ${definition.name}: commit ${commit.slice(0, 12)} has no Dockerfile ${written}`, {
     next:
       found.length > 0

@@ -62,7 +62,7 @@ function reasonIn({ status, body }: HttpResponse): string {
 }
 
 /** True for this machine: Docker speaks plain HTTP with it, without a setting. */
-export function isLocal(host: string): boolean {
+function isLocal(host: string): boolean {
   const name = host.replace(/:\d+$/, '')
   return name === 'localhost' || name === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(name)
 }

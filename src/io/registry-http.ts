@@ -3,7 +3,7 @@ import { unavailable } from '../errors.ts'
 import { DIGEST_PATTERN } from '../names.ts'
 import type { Descriptor, Manifest, Reference, Registry, RegistryCall } from './registry.ts'
 import { RegistryAuth } from './registry-auth.ts'
-import { type CredentialSource, dockerCredentials } from './registry-credentials.ts'
+import type { CredentialSource } from './registry-credentials.ts'
 import { malformed, originOf, refusedBy, unreachable } from './registry-errors.ts'
 import { exchange, type HttpOptions, type HttpRequest, type HttpResponse, TooLongError } from './registry-request.ts'
 
@@ -124,7 +124,7 @@ export class HttpRegistry implements Registry {
   }
 
   #auth(host: string): RegistryAuth {
-    const known = this.#auths.get(host) ?? new RegistryAuth(host, this.#options.credentials ?? dockerCredentials)
+    const known = this.#auths.get(host) ?? new RegistryAuth(host, this.#options.credentials ?? loginCredentials)
     this.#auths.set(host, known)
     return known
   }
@@ -138,6 +138,9 @@ export class HttpRegistry implements Registry {
     }
   }
 }
+
+/** Loaded when a registry asks: most on this machine never do. */
+const loginCredentials: CredentialSource = async (host) => (await import('./registry-credentials.ts')).dockerCredentials(host)
 
 /** Follows redirects of reads. Authorization goes to the origin that asked for it only: a blob store has its own in the URL. */
 async function follow(request: HttpRequest, options: HttpOptions): Promise<HttpResponse> {
