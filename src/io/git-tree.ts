@@ -17,15 +17,16 @@ export function findInTree(tree: Buffer, name: string, idBytes: number): { mode:
   return undefined
 }
 
-/** Output of `git ls-tree -r -z`: `<mode> SP <type> SP <id> TAB <path> NUL`, repeated. */
-export function parseTreeList(output: Buffer): TreeEntry[] {
-  return output
-    .toString('utf8')
-    .split('\0')
-    .filter((line) => line !== '')
-    .map((line) => {
-      const tab = line.indexOf('\t')
-      const [mode = '', , oid = ''] = line.slice(0, tab).split(' ')
-      return { path: line.slice(tab + 1), mode, oid }
-    })
+/** All entries of a raw tree object, in git's order; `path` is the name. */
+export function parseTree(tree: Buffer, idBytes: number): TreeEntry[] {
+  const entries: TreeEntry[] = []
+  for (let at = 0; at < tree.length; ) {
+    const space = tree.indexOf(32, at)
+    const end = tree.indexOf(0, space + 1)
+    if (space < 0 || end < 0) return entries
+    const mode = tree.toString('latin1', at, space).padStart(6, '0')
+    at = end + 1 + idBytes
+    entries.push({ path: tree.toString('utf8', space + 1, end), mode, oid: tree.toString('hex', end + 1, at) })
+  }
+  return entries
 }
