@@ -6,7 +6,7 @@ import { refused, unavailable } from '../errors.ts'
 import { buildImage } from '../image/build.ts'
 import type { ImageWorld } from '../image/world.ts'
 import { emulatedPlatforms } from '../io/binfmt.ts'
-import { BuildxBuilder } from '../io/buildx.ts'
+import { BuildxBuilder, buildxRecord } from '../io/buildx.ts'
 import { killRecorded } from '../io/child-record.ts'
 import { DockerEngine } from '../io/docker.ts'
 import { tryLock } from '../io/host/lock.ts'
@@ -53,7 +53,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   await buryPredecessor(project, dir)
   const queue: Queue = await services.queue()
   const journal = new Journal(join(dir, 'held'))
-  for (let slot = 0; slot < slots.count; slot++) await killRecorded(join(dir, `slot-${slot}`, 'child.pid'))
+  for (let slot = 0; slot < slots.count; slot++) await killRecorded(buildxRecord(join(dir, `slot-${slot}`, 'buildx')))
   await sweepSecrets()
   await journal.handBack(queue)
 
@@ -126,7 +126,8 @@ function imageWorld(options: WorkerOptions, me: Incarnation): ImageWorld {
     ledger: project.ledger,
     registry: new HttpRegistry(),
     engine: new DockerEngine(),
-    builder: (containerdStore) => new BuildxBuilder({ containerdStore }),
+    // What is pushed is in the registry: a name per build in the engine would pile up.
+    builder: ({ containerdStore, dataRoot }) => new BuildxBuilder({ containerdStore, dataRoot, keep: false }),
     worker: me.name,
     leaseMs: me.settings.leaseMs,
     pollMs: project.pollMs,

@@ -149,11 +149,11 @@ export function outcomeOf(record: BuildRecord, seconds: number): ImageOutcome {
   const told = Object.entries({ reference, digest, tag, sizeBytes, pushedBytes, steps }).filter(
     ([, value]) => value !== undefined,
   )
-  const { kind: _, ...error } = failure ?? {
-    kind: 'user',
-    code: 'cancelled',
-    message: `build ${record.build} was cancelled`,
-    exit: 3,
-  }
+  const { kind: _, ...error } = failure
+    ? { ...failure, message: headline(failure.message) }
+    : { kind: 'user', code: 'cancelled', message: `build ${record.build} was cancelled`, exit: 3 }
   return { status, seconds, ...Object.fromEntries(told), ...(status === 'failed' || status === 'cancelled' ? { error } : {}) }
 }
+
+/** A failure's first line: the step's last lines follow it in the record, and the story has told them already. */
+const headline = (message: string): string => message.split('\n', 1)[0] ?? message

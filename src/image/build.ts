@@ -34,37 +34,42 @@ export async function buildImage(job: ImageJob, world: ImageWorld, tools: Tools)
   const record = await openRecord(job, world)
   if (ENDED.has(record.status)) return { do: 'remove' }
   try {
-    world.source(job.repository)
-    const lease = world.lease()
-    const turn = await takeTurn(job, lease, world, tools, (leader) => noteLeader(record, leader, world))
-    await failpoint('turn')
-    if (turn.kind === 'later') return { do: 'release', inSeconds: 0 }
-    if (turn.kind === 'cancelled') return await end(record, { status: 'cancelled' }, world)
-    if (turn.kind === 'failed') {
-      await end(record, { status: 'failed', failure: turn.failure }, world)
-      return turn.bury ? { do: 'bury', reason: turn.failure.code } : { do: 'remove' }
+    for (;;) {
+      const ended = await oneTurn(job, record, world, tools)
+      // Another took the claim over while we were slow or paused: wait for what it makes of it, and see this job to its end.
+      if (ended !== 'lost') return ended
     }
-    const published = turn.kind === 'published' ? turn : await buildAndPublish(job, record, turn, lease, world, tools)
-    if ('do' in published) return published
-
-    await writeImageDocument(job, published, world)
-    await failpoint('image-document')
-    const tag = await tagCommit(job, published, world)
-    await failpoint('commit-tag')
-    await moveBranch(job, published, world, tools.abort)
-    await failpoint('branch-tag')
-    const reference = `${formatTarget(world, job)}@${published.digest}`
-    return await end(
-      record,
-      { status: published.own ? 'built' : 'tagged', reference, digest: published.digest, tag, sizeBytes: published.sizeBytes },
-      world,
-    )
   } catch (error) {
     return settle(error, record, world, tools)
   }
 }
 
-/** Builds under claim n and wins entry n+1, or says what becomes of the message. */
+async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, tools: Tools): Promise<Verdict | 'lost'> {
+  world.source(job.repository)
+  const lease = world.lease()
+  const turn = await takeTurn(job, lease, world, tools, (leader) => noteLeader(record, leader, world))
+  await failpoint('turn')
+  if (turn.kind === 'later') return { do: 'release', inSeconds: 0 }
+  if (turn.kind === 'cancelled') return await end(record, { status: 'cancelled' }, world)
+  if (turn.kind === 'failed') {
+    await end(record, { status: 'failed', failure: turn.failure }, world)
+    return turn.bury ? { do: 'bury', reason: turn.failure.code } : { do: 'remove' }
+  }
+  const published = turn.kind === 'published' ? turn : await buildAndPublish(job, record, turn, lease, world, tools)
+  if (published === 'lost' || 'do' in published) return published
+
+  await writeImageDocument(job, published, world)
+  await failpoint('image-document')
+  const tag = await tagCommit(job, published, world)
+  await failpoint('commit-tag')
+  await moveBranch(job, published, world, tools.abort)
+  await failpoint('branch-tag')
+  const { digest, sizeBytes } = published
+  const reference = `${formatTarget(world, job)}@${digest}`
+  return await end(record, { status: published.own ? 'built' : 'tagged', reference, digest, tag, sizeBytes }, world)
+}
+
+/** Builds under claim n and wins entry n+1, or says what becomes of the message; `lost`: entry n+1 is somebody else's. */
 async function buildAndPublish(
   job: ImageJob,
   record: BuildRecord,
@@ -72,7 +77,7 @@ async function buildAndPublish(
   lease: Lease,
   world: ImageWorld,
   tools: Tools,
-): Promise<PublishedEntry | Verdict> {
+): Promise<PublishedEntry | Verdict | 'lost'> {
   const redactor = new Redactor([])
   await using log = new LogWriter(world.ledger, keys.log(job.build, turn.n), { redact: redactor, flushMs: world.pollMs * 4 })
   const tell = (event: StoryEvent) => log.write(event)
@@ -92,7 +97,7 @@ async function buildAndPublish(
       sizeBytes: made.sizeBytes,
     })
     await failpoint('published')
-    if (!claims) throw new BuildStopped('superseded')
+    if (!claims) return 'lost'
     Object.assign(record, { pushedBytes: made.pushedBytes, steps: made.steps })
     return { ...made, claims, n: claims.next - 1, own: true }
   } catch (error) {
@@ -110,11 +115,11 @@ async function giveUp(
   owner: string,
   world: ImageWorld,
   log: { tell: (event: StoryEvent) => void | Promise<void>; redact: (text: string) => string },
-): Promise<Verdict> {
+): Promise<Verdict | 'lost'> {
   const entry = { state: 'failed', build: job.build, owner } as const
   if (error instanceof BuildStopped) {
-    if (error.why === 'superseded') return { do: 'release', inSeconds: 0 }
-    await append(world.ledger, claims, { ...entry, cause: error.why === 'cancelled' ? 'cancelled' : 'released' })
+    const cause = error.why === 'cancelled' ? 'cancelled' : 'released'
+    if (error.why === 'superseded' || !(await append(world.ledger, claims, { ...entry, cause }))) return 'lost'
     if (error.why === 'cancelled') return end(record, { status: 'cancelled' }, world)
     await requeue(record, world)
     return { do: 'release', inSeconds: 0 }
@@ -122,7 +127,7 @@ async function giveUp(
   const raw = failureOf(error)
   const failure = { ...raw, message: log.redact(raw.message) }
   const kind = failure.kind
-  await append(world.ledger, claims, { ...entry, cause: kind, failure })
+  if (!(await append(world.ledger, claims, { ...entry, cause: kind, failure }))) return 'lost'
   const tries = claims.worldFailures(job.build) + 1
   if (kind !== 'world' || NOT_RETRIED.has(failure.code)) {
     await end(record, { status: 'failed', failure }, world)

@@ -5,6 +5,7 @@ import { refused, unavailable } from '../errors.ts'
 import type { StoryEvent } from '../events.ts'
 import { failpoint } from '../failpoint.ts'
 import type { BuildRequest } from '../io/builder.ts'
+import type { EngineInfo } from '../io/engine.ts'
 import type { Manifest } from '../io/registry.ts'
 import type { ImageJob, Pin } from '../jobs/job.ts'
 import type { Redactor } from '../jobs/redact.ts'
@@ -24,6 +25,9 @@ export interface MadeImage {
   pushedBytes: number
   steps: { total: number; cached: number }
 }
+
+/** Whose cache serves every branch that has none of its own yet. */
+const DEFAULT_BRANCH = 'main'
 
 interface Reporting {
   signal: AbortSignal
@@ -78,19 +82,21 @@ export async function makeImage(
     contexts: contextsOf(definition, inputs, root, job.pins),
     network: definition.network,
     attest: definition.attest,
-    ...cachesOf(job, world),
+    ...cachesOf(job, engine, world),
     configDir: join(world.slotDir(turn.slot), 'buildx'),
   }
   await phase('building')
   let begun = false
-  const onEvent = async (event: StoryEvent) => {
+  const named = localNames(job.pins)
+  const onEvent = async (raw: StoryEvent) => {
+    const event = raw.type === 'step' ? { ...raw, name: named(raw.name) } : raw
     if (!begun && event.type === 'line') {
       begun = true
       await failpoint('building')
     }
     await tell(event)
   }
-  const result = await world.builder(engine.containerdStore).build(request, { signal, onEvent })
+  const result = await world.builder(engine).build(request, { signal, onEvent })
   await phase('publishing')
   return { ...(await inspectPushed(job, tag, result.digest, world)), steps: result.steps }
 }
@@ -145,6 +151,17 @@ async function tagLocalPins(pins: Pin[], world: ImageWorld): Promise<void> {
   }
 }
 
+/** Gives a local base its own name back in what people read. */
+function localNames(pins: Pin[]): (text: string) => string {
+  const local = pins
+    .filter((pin) => pin.local)
+    .map((pin) => ({
+      pin,
+      written: new RegExp(`(?:docker\\.io/library/)?${localPinReference(pin)}(?:@sha256:[0-9a-f]{64})?`, 'g'),
+    }))
+  return (text) => local.reduce((so, { pin, written }) => so.replace(written, pin.reference), text)
+}
+
 /** The pinned Dockerfile and its .dockerignore, at a path that is stable per slot and image. The context stays as it is in the commit. */
 async function writeDockerfile(dir: string, inputs: ImageInputs, pins: Pin[]): Promise<string> {
   await rm(dir, { recursive: true, force: true })
@@ -171,10 +188,16 @@ function contextsOf(definition: ImageDefinition, inputs: ImageInputs, root: stri
   )
 }
 
-function cachesOf(job: ImageJob, world: ImageWorld): Pick<BuildRequest, 'cacheFrom' | 'cacheTo'> {
-  const own = world.cache(job.image, job.branch ?? 'main')
-  const shared = world.cache(job.image, 'main')
-  return { cacheFrom: [...new Set([own, shared])], cacheTo: own }
+/**
+ * The branch's cache, then the default branch's. An engine without the containerd store can't write such a cache: its images carry an
+ * inline one, so there the branch's last images are read.
+ */
+function cachesOf(job: ImageJob, engine: EngineInfo, world: ImageWorld): Pick<BuildRequest, 'cacheFrom' | 'cacheTo'> {
+  const branches = [...new Set([job.branch ?? DEFAULT_BRANCH, DEFAULT_BRANCH])]
+  if (!engine.containerdStore)
+    return { cacheFrom: branches.map((branch) => formatReference({ ...world.target(job.image), tag: tags.branch(branch) })) }
+  const caches = branches.map((branch) => world.cache(job.image, branch))
+  return { cacheFrom: caches, cacheTo: caches[0] }
 }
 
 /** Reads back what was pushed: the manifest in the registry is the truth that gets published. */

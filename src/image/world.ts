@@ -1,6 +1,6 @@
 import type { Config, ImageDefinition } from '../config.ts'
 import type { Builder } from '../io/builder.ts'
-import type { Engine } from '../io/engine.ts'
+import type { Engine, EngineInfo } from '../io/engine.ts'
 import type { GitObjects } from '../io/git-objects.ts'
 import type { Ledger } from '../io/ledger.ts'
 import type { Reference, Registry } from '../io/registry.ts'
@@ -16,7 +16,7 @@ export interface Source {
 export interface ImageWorld {
   ledger: Ledger
   registry: Registry
-  builder(containerdStore: boolean): Builder
+  builder(engine: EngineInfo): Builder
   engine: Engine
   /** The worker's name, for people. */
   worker: string

@@ -75,12 +75,13 @@ describe('a worker killed between two steps', () => {
       intervalMs: 50,
     })
 
-    await using _heir = it.start(['worker'])
+    await using heir = it.start(['worker'])
+    await heir.waitFor('stderr', /is ready/)
     const followed = await it.bake(['logs', asked.stdout.trim(), '--follow'])
     expect(followed, followed.stderr).toMatchObject({ code: 0 })
     await expectPublishedOnce(it)
-    _heir.kill('SIGTERM')
-    expect((await _heir.wait()).code).toBe(0)
+    heir.kill('SIGTERM')
+    expect((await heir.wait()).code).toBe(0)
     await expectNothingLeft(it)
   })
 })
