@@ -27,6 +27,7 @@ export default class Init extends BaseCommand<typeof Init> {
     for (const text of plan.notes) this.emit({ type: 'notice', level: 'warning', text })
     for (const { name, reason } of plan.leftOut) this.emit({ type: 'notice', level: 'info', text: `left out ${name}: ${reason}` })
     if (!yes && !dryRun && !this.jsonEnabled() && process.stdin.isTTY && process.stderr.isTTY) {
+      await this.settled()
       const { askInit } = await import('../cli/ask-init.ts')
       plan = await askInit(plan, { input: process.stdin, output: process.stderr, signal: this.interrupt })
     }

@@ -1,0 +1,101 @@
+import { execFile } from 'node:child_process'
+import { access, constants, mkdtemp, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { type Config, findConfig, loadConfig } from '../config.ts'
+import { emulatedPlatforms } from '../io/binfmt.ts'
+import { findBuildx } from '../io/buildx-find.ts'
+import { which } from '../io/child.ts'
+import { DockerEngine } from '../io/docker.ts'
+import { dockerEndpoint } from '../io/docker-endpoint.ts'
+import { secretVariable } from '../io/secrets.ts'
+import { parseReference } from '../reference.ts'
+import { engineEnvironment } from './engine-environment.ts'
+import type { DoctorWorld } from './types.ts'
+
+const run = promisify(execFile)
+/** A tool that takes longer to tell its version hangs. */
+const TOOL_TIMEOUT_MS = 10_000
+
+/** This machine as `bake doctor` sees it from the directory `cwd`. Nothing is looked at before it is asked for. */
+export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): DoctorWorld {
+  const engine = new DockerEngine(env)
+  let config: Promise<Config> | undefined
+  const project = () => {
+    config ??= findConfig(cwd).then(loadConfig)
+    return config
+  }
+  const git = (...args: string[]) => run('git', args, { cwd, env: { ...env, LC_ALL: 'C' }, timeout: TOOL_TIMEOUT_MS })
+  return {
+    nodeVersion: process.versions.node,
+    platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`,
+    config: project,
+    engine,
+    engineHost: async () => (await dockerEndpoint(env)).host,
+    engineEnvironment: async () => engineEnvironment((await dockerEndpoint(env)).host),
+    buildx: () => findBuildx(env),
+    which: (program) => which(program, env.PATH),
+    emulated: () => emulatedPlatforms(),
+    registryImage: env.BAKE_REGISTRY_IMAGE || undefined,
+    gitVersion: async () => /(\d+\.\d+(?:\.\d+)*)/.exec((await git('--version')).stdout)?.[1],
+    git: async (...args) => (await git(...args)).stdout.trim(),
+    stateDir: async () => {
+      const file = await project().then(
+        (found) => found.file,
+        () => join(cwd, 'bake.yaml'),
+      )
+      return resolve(env.BAKE_STATE_DIR || join(dirname(file), '.bake'))
+    },
+    hasSecret: async (id) => {
+      if (env[secretVariable(id)]) return true
+      const file = env.BAKE_SECRETS_DIR && (await stat(join(env.BAKE_SECRETS_DIR, id)).catch(() => undefined))
+      return Boolean(file && file.size > 0)
+    },
+    hasAgent: Boolean(env.SSH_AUTH_SOCK),
+    async registryHead(repository, signal) {
+      const { HttpRegistry } = await import('../io/registry-http.ts')
+      await new HttpRegistry({ timeoutMs: 5_000, retries: 0, signal }).head(parseReference(repository))
+    },
+    async disk(path) {
+      const { bavail, bsize, blocks, files, ffree } = await statfs(await existing(path))
+      return { freeBytes: bavail * bsize, totalBytes: blocks * bsize, freeInodes: ffree, inodes: files }
+    },
+    async tryWriting(dir) {
+      const at = await existing(dir)
+      if (at !== dir) {
+        await access(at, constants.W_OK | constants.X_OK)
+        return undefined
+      }
+      const own = await mkdtemp(join(dir, 'doctor-'))
+      try {
+        const before = Date.now()
+        await writeFile(join(own, 'probe'), 'x')
+        return { skewMs: (await stat(join(own, 'probe'))).mtimeMs - before }
+      } finally {
+        await rm(own, { recursive: true, force: true })
+      }
+    },
+    newest: async (dir) => {
+      const names = await readdir(dir).catch(() => [] as string[])
+      const times = await Promise.all(
+        names.map((name) =>
+          stat(join(dir, name)).then(
+            ({ mtimeMs }) => mtimeMs,
+            () => 0,
+          ),
+        ),
+      )
+      return Math.max(0, ...times)
+    },
+    now: () => Date.now(),
+    linux: process.platform === 'linux',
+  }
+}
+
+/** `path`, or the nearest directory above it that is there. */
+async function existing(path: string): Promise<string> {
+  for (let at = path; ; at = dirname(at)) {
+    const found = await stat(at).catch(() => undefined)
+    if (found !== undefined || dirname(at) === at) return at
+  }
+}
