@@ -7,7 +7,7 @@ enableCompileCache()
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 if (!existsSync(new URL('../oclif.manifest.json', import.meta.url))) {
-  process.stderr.write(`error: ${root} is not built yet\nnext: run "npm run build" there\n`)
+  process.stderr.write(`error: ${root} is not built yet\nnext: run bin/setup there, or "npm ci" and "npm run build"\n`)
   process.exit(4)
 }
 

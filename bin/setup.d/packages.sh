@@ -98,21 +98,26 @@ Pin-Priority: 500
 PIN
 }
 
-# Mirrors hiccup: three attempts in all, the reason on the screen each time.
+# Mirrors hiccup: three attempts in all. apt's hundreds of lines are shown only when one fails.
 apt_get() {
-  local pause
+  local pause log
+  log=$(mktemp)
   for pause in 5 20 0; do
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null && return 0
-    [ "$pause" = 0 ] || { echo "apt-get $1 failed; again in $pause s"; sleep "$pause"; }
+    if as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null >"$log" 2>&1; then
+      rm -f "$log"
+      return 0
+    fi
+    tail -n 20 "$log" >&2
+    [ "$pause" = 0 ] || { echo "apt-get $1 failed; again in $pause s" >&2; sleep "$pause"; }
   done
+  rm -f "$log"
   die "apt-get $1 failed three times" 'see its messages above; then run bin/setup again'
 }
 
 switch_off() {
   if [ -d /run/systemd/system ]; then
-    as_root systemctl disable --now "$1" || true
+    as_root systemctl disable --quiet --now "$1" || true
   elif [ -x "/etc/init.d/$1" ]; then
-    as_root "/etc/init.d/$1" stop || true
-    as_root update-rc.d "$1" disable || true
+    { as_root "/etc/init.d/$1" stop && as_root update-rc.d "$1" disable; } >/dev/null 2>&1 || true
   fi
 }
