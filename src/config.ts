@@ -26,7 +26,7 @@ export class ConfigError extends BakeError {
 }
 
 /** `bake.yaml:12: images.web.contxt: unknown key (did you mean context?)` */
-export const formatProblem = (file: string, { line, path, message, suggestion }: ConfigProblem): string =>
+const formatProblem = (file: string, { line, path, message, suggestion }: ConfigProblem): string =>
   `${file}${line === undefined ? '' : `:${line}`}: ${path === '' ? '' : `${path}: `}${message}${suggestion === undefined ? '' : ` (did you mean ${suggestion}?)`}`
 
 /**

@@ -11,7 +11,7 @@ const table = (value: unknown): Table =>
 const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : [])
 
 /** The repository path that build caches live under. */
-export const RESERVED_IMAGE = 'bake-cache'
+const RESERVED_IMAGE = 'bake-cache'
 
 /**
  * What single settings may say but not together. Works on values that the definition may have refused already, so that everything is told at

@@ -28,11 +28,11 @@ export const repository = checked(repositoryFault)
 export const registry = checked(registryFault)
 
 /** Units of time as in compose and Go; months and years have no fixed length and are left out. */
-export const DURATION_PATTERN = /^(?:[0-9]+(?:w|d|h|m|s))+$/
+const DURATION_PATTERN = /^(?:[0-9]+(?:w|d|h|m|s))+$/
 export const duration = z.string().regex(DURATION_PATTERN, 'must be a time with a unit, such as 60s, 15m, 12h or 7d')
 
 /** Sizes as `docker run --memory` reads them: 1024 to the power, whatever the spelling. */
-export const SIZE_PATTERN = /^[0-9]+(?:\.[0-9]+)?(?:[kKmMgGtT](?:i?[bB])?|[bB])$/
+const SIZE_PATTERN = /^[0-9]+(?:\.[0-9]+)?(?:[kKmMgGtT](?:i?[bB])?|[bB])$/
 export const size = z.string().regex(SIZE_PATTERN, 'must be a size with a unit, such as 512MB or 20GB')
 
 /** Operating systems and processors of Go that images are made for; a variant is one of its processor. */

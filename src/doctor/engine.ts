@@ -68,7 +68,7 @@ const registryProgram: Check = {
   },
 }
 
-export const isUp = (world: DoctorWorld): Promise<boolean> =>
+const isUp = (world: DoctorWorld): Promise<boolean> =>
   world.engine.ping().then(
     () => true,
     () => false,
