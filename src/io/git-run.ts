@@ -1,6 +1,9 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
-import { accessSync } from 'node:fs'
+import { once } from 'node:events'
+import type { Readable } from 'node:stream'
+import { buffer, text } from 'node:stream/consumers'
 import { errnoOf, unavailable } from '../errors.ts'
+import { spawnChild } from './child.ts'
 
 export interface GitOptions {
   cwd?: string
@@ -16,51 +19,29 @@ export interface GitResult {
   stderr: string
 }
 
-/** From an aborted signal to SIGKILL: git removes its lock files on SIGTERM, which takes milliseconds. */
-const KILL_AFTER_MS = 2_000
-/** Only the end of a long stderr tells why. */
-const STDERR_KEPT_CHARACTERS = 64 * 1024
-
 /**
  * Runs git and gives what it answered, whatever its exit code. Throws git_missing or git_killed (world's), or the signal's reason once git and its
  * children are gone.
  */
 export async function runGit(args: string[], options: GitOptions): Promise<GitResult> {
   options.signal?.throwIfAborted()
-  const child = spawnGit(args, options, ['ignore', 'pipe', 'pipe'])
-  const stdout: Buffer[] = []
-  let stderr = ''
-  child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk))
-  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
-    stderr = (stderr + chunk).slice(-STDERR_KEPT_CHARACTERS)
-  })
-  const { signal } = options
-  let timer: NodeJS.Timeout | undefined
-  const onAbort = () => {
-    kill(child, 'SIGTERM', options.tied)
-    timer = setTimeout(() => kill(child, 'SIGKILL', options.tied), KILL_AFTER_MS)
-  }
-  signal?.addEventListener('abort', onAbort, { once: true })
   try {
-    const [code, killedBy] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
-      child.on('error', reject).on('close', (...ended) => resolve(ended))
-    })
-    signal?.throwIfAborted()
-    if (code === null) throw unavailable('git_killed', `git ${args[0]} was ended by ${killedBy}`, { next: 'run it again' })
-    if (code === SETPRIV_FOUND_NOTHING && options.tied) throw gitMissing()
-    return { code, stdout: Buffer.concat(stdout), stderr }
+    const { stdout, stderr, ended } = options.tied ? startTied(args, options) : startPlain(args, options)
+    const [answer, story, { code, signal }] = await Promise.all([stdout, stderr, ended])
+    options.signal?.throwIfAborted()
+    if (code === null) throw unavailable('git_killed', `git ${args[0]} was ended by ${signal}`, { next: 'run it again' })
+    if (code === SHELL_FOUND_NOTHING && options.tied) throw gitMissing()
+    return { code, stdout: answer, stderr: story }
   } catch (error) {
+    options.signal?.throwIfAborted()
     throw errnoOf(error) === 'ENOENT' ? gitMissing(error) : error
-  } finally {
-    clearTimeout(timer)
-    signal?.removeEventListener('abort', onAbort)
   }
 }
 
-/** Starts git. `stdio[0]` may be a pipe; the caller listens to `error`. */
+/** Starts a git that ends with its stdin or its answer. A worker's gets no signals from the terminal: it is needed while the worker drains. */
 export function spawnGit(args: string[], options: GitOptions, stdio: StdioOptions): ChildProcess {
-  const [command = 'git', ...before] = options.tied ? [...tie(), 'git'] : ['git']
-  return spawn(command, [...before, ...args], { cwd: options.cwd, env: options.env, stdio, detached: options.tied ?? false })
+  const { cwd, env, signal, tied: detached } = options
+  return spawn('git', args, { cwd, env, signal, stdio, detached })
 }
 
 export const gitMissing = (cause?: unknown) =>
@@ -69,34 +50,28 @@ export const gitMissing = (cause?: unknown) =>
     cause,
   })
 
-/** setpriv(1) and sh(1): exit status when the program isn't there. */
-const SETPRIV_FOUND_NOTHING = 127
+/** sh(1): exit status when the program isn't there. */
+const SHELL_FOUND_NOTHING = 127
+
+interface Started {
+  stdout: Promise<Buffer>
+  stderr: Promise<string>
+  ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+}
+
+function startPlain(args: string[], options: GitOptions): Started {
+  const child = spawnGit(args, options, ['ignore', 'pipe', 'pipe'])
+  const ended = once(child, 'exit').then(([code, signal]) => ({ code, signal }))
+  return { stdout: buffer(child.stdout as Readable), stderr: text(child.stderr as Readable), ended }
+}
 
 /** The mask belongs to whoever started this process, and BuildKit sends modes: 022 makes every worker's files the same. */
-function tie(): string[] {
-  const masked = ['/bin/sh', '-c', 'umask 022 && exec "$@"', 'sh']
-  return hasSetpriv() ? ['setpriv', '--pdeathsig', 'KILL', '--', ...masked] : masked
-}
-
-let setpriv: boolean | undefined
-/** util-linux's; other systems have no parent-death signal, there git ends at its next write to us. */
-function hasSetpriv(): boolean {
-  if (setpriv !== undefined) return setpriv
-  try {
-    accessSync('/usr/bin/setpriv')
-    setpriv = true
-  } catch {
-    setpriv = false
-  }
-  return setpriv
-}
-
-/** A tied git leads its own process group, which its transport helpers and filters are in. */
-function kill(child: ChildProcess, signal: NodeJS.Signals, group = false): void {
-  if (child.pid === undefined) return
-  try {
-    process.kill(group ? -child.pid : child.pid, signal)
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') throw error
-  }
+function startTied(args: string[], { cwd, env, signal }: GitOptions): Started {
+  const masked = ['-c', 'umask 022 && exec "$@"', 'sh', 'git', ...args]
+  const child = spawnChild('/bin/sh', masked, { ...(cwd !== undefined && { cwd }), env, signal, stdout: 'pipe', stderr: 'pipe' })
+  const ended = child.exited.then((exit) => {
+    if (exit.error !== undefined) throw exit.error
+    return exit
+  })
+  return { stdout: buffer(child.stdout as Readable), stderr: text(child.stderr as Readable), ended }
 }

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { BakeError, failed, unavailable } from '../errors.ts'
+import { BakeError, errnoOf, failed, messageOf, unavailable } from '../errors.ts'
 import { COMMIT_PATTERN, sha256 } from '../names.ts'
 import { TREE_SETTINGS, treeEnv } from './git-env.ts'
 import { isIndexSound } from './git-index.ts'
@@ -46,7 +46,11 @@ export class WorkTree {
   async move(commit: string, options: MoveOptions): Promise<void> {
     if (!COMMIT_PATTERN.test(commit)) throw new Error(`not a full commit id: ${JSON.stringify(commit)}`)
     const before = this.#last
-    const move = before.then(() => this.#move(commit, options))
+    const move = before
+      .then(() => this.#move(commit, options))
+      .catch((error) => {
+        throw this.#known(error, commit)
+      })
     this.#last = move.catch(() => {})
     return move
   }
@@ -54,6 +58,7 @@ export class WorkTree {
   async #move(commit: string, options: MoveOptions): Promise<void> {
     options.signal.throwIfAborted()
     if (options.lfs) await fetchLfs(this.#mirror, commit, options.signal)
+    await Promise.all([mkdir(this.dir, { recursive: true }), mkdir(dirname(this.#index), { recursive: true })])
     const before = await this.#prepare(commit, options)
     const moving = { commits: [...(before?.commits ?? []), commit], lfs: options.lfs, submodules: before?.submodules ?? [] }
     await writeState(this.#state, moving)
@@ -61,36 +66,40 @@ export class WorkTree {
       await this.#checkout(commit, options)
     } catch (error) {
       if (options.signal.aborted || (error instanceof BakeError && error.code !== 'work_tree_failed')) throw error
-      // Whatever is in the way, from a damaged index to directories of another user: without it all, it is gone or it is said what stands.
-      await mendTree(this.dir, options.signal)
+      // Whatever is in the way: without it all, it is gone, or it is said what stands.
       await this.#wipe()
-      await writeState(this.#state, { ...moving, commits: [commit] })
       await this.#checkout(commit, options)
     }
     const submodules = await this.#moveSubmodules(commit, options, moving)
     await writeState(this.#state, { commits: [commit], lfs: options.lfs, submodules })
   }
 
-  /** Takes away what an interrupted move left, and the index when files can't be trusted to be what it says. Gives what the tree may hold now. */
+  /**
+   * Takes away all that git doesn't know, before it writes: a stray .gitattributes would count for what is written. Without a sound index, and where
+   * attributes differ, nothing in the tree can be trusted and all of it goes. Gives what the tree may hold now.
+   */
   async #prepare(commit: string, options: MoveOptions): Promise<SlotState | undefined> {
-    await Promise.all([mkdir(this.dir, { recursive: true }), mkdir(dirname(this.#index), { recursive: true })])
     // Nobody else uses this index, and a git that was killed with its worker is gone.
     await rm(`${this.#index}.lock`, { force: true })
-    const [state, sound] = await Promise.all([
-      readState(this.#state),
-      isIndexSound(this.#index, commit.length === 64 ? 'sha256' : 'sha1'),
-    ])
-    if (
-      state !== undefined &&
-      sound &&
-      state.lfs === options.lfs &&
-      !(await this.#attributesDiffer(state.commits, commit, options))
-    )
-      return state
-    // Nothing is known of what is there: submodules' directories, which git leaves alone, would keep their files.
-    if (state === undefined) await this.#wipe()
-    await rm(this.#index, { force: true })
-    return state && { ...state, commits: [] }
+    const algorithm = commit.length === 64 ? 'sha256' : 'sha1'
+    const [state, sound] = await Promise.all([readState(this.#state), isIndexSound(this.#index, algorithm)])
+    if (state !== undefined && sound && state.lfs === options.lfs) {
+      const [differ, clean] = await Promise.all([
+        this.#attributesDiffer(state.commits, commit, options),
+        this.#clean(options),
+        mendTree(this.dir, options.signal),
+      ])
+      // The second time, directories that couldn't be read can.
+      if (!differ && (clean || (await this.#clean(options)))) return state
+    }
+    await mendTree(this.dir, options.signal)
+    await this.#wipe()
+    return undefined
+  }
+
+  /** Everything that is in the tree but not in the index goes, ignored files and repositories included. */
+  async #clean(options: MoveOptions): Promise<boolean> {
+    return (await this.#git(['clean', '-ffdxq'], options)).code === 0
   }
 
   /** Attributes decide bytes (line endings, filters), so a file may have to be written anew although its blob is the same. */
@@ -108,10 +117,7 @@ export class WorkTree {
   async #checkout(commit: string, options: MoveOptions): Promise<void> {
     const settings = options.lfs ? LFS_SETTINGS : []
     const read = await this.#git([...settings, 'read-tree', '--reset', '-u', '--no-recurse-submodules', commit], options)
-    if (read.code !== 0) throw this.#problem(commit, read)
-    // Only now: every tracked path is in place, so the two can't be about the same file.
-    const [clean] = await Promise.all([this.#git(['clean', '-ffdxq'], options), mendTree(this.dir, options.signal)])
-    if (clean.code !== 0) throw this.#problem(commit, clean)
+    if (read.code !== 0) throw this.#problem(commit, read.stderr)
   }
 
   #git(args: string[], options: { signal: AbortSignal }): Promise<GitResult> {
@@ -120,10 +126,10 @@ export class WorkTree {
     return runGit([...where, ...TREE_SETTINGS, ...args], { cwd: this.dir, env, tied: true, signal: options.signal })
   }
 
-  #problem(commit: string, { stderr }: GitResult): BakeError {
+  #problem(commit: string, stderr: string): BakeError {
     const why = stderr.trim().split('\n').slice(0, 3).join('; ')
     const ids = { commit, tree: this.dir }
-    if (/No space left on device|Disk quota exceeded/.test(stderr))
+    if (/No space left on device|Disk quota exceeded|ENOSPC|EDQUOT/.test(stderr))
       return unavailable('disk_full', `no space left for the work tree ${this.dir}`, { next: 'df -h; free some space', ids })
     return unavailable('work_tree_failed', `can't bring ${this.dir} to commit ${commit}: ${why}`, {
       next: `check who owns what is in ${this.dir}`,
@@ -131,8 +137,16 @@ export class WorkTree {
     })
   }
 
+  /** Node's own errors about the slot's files, told apart as git's are. */
+  #known(error: unknown, commit: string): unknown {
+    const known = ['ENOSPC', 'EDQUOT', 'EACCES', 'EPERM', 'EROFS', 'ENOTEMPTY', 'EIO'].includes(errnoOf(error) ?? '')
+    return known ? this.#problem(commit, messageOf(error)) : error
+  }
+
   async #wipe(): Promise<void> {
+    await removeState(this.#state)
     await rm(this.#index, { force: true })
+    await rm(`${this.#index}.modules`, { recursive: true, force: true })
     for (const name of await readdir(this.dir)) await rm(join(this.dir, name), { recursive: true, force: true, maxRetries: 3 })
   }
 
@@ -140,11 +154,14 @@ export class WorkTree {
   async #moveSubmodules(commit: string, options: MoveOptions, state: SlotState): Promise<string[]> {
     const wanted: Submodule[] = options.submodules ? await submodulesOf(this.#mirror, commit, options.signal) : []
     const paths = wanted.map(({ path }) => path)
-    for (const path of state.submodules.filter((known) => !paths.includes(known))) await this.#emptySubmodule(commit, path)
+    const dropped = state.submodules.filter((path) => !paths.includes(path))
+    for (const path of dropped) await this.#emptySubmodule(commit, path)
+    // One that isn't a submodule any more has become a directory that the index doesn't know.
+    if (dropped.length > 0) await this.#clean(options)
     await writeState(this.#state, { ...state, submodules: paths })
     for (const { path, oid, sources } of wanted) {
       const mirror = await fetchAny(this.#mirror, sources, oid, options.signal)
-      const tree = new WorkTree({ mirror, dir: join(this.dir, path), index: this.#indexOf(path) })
+      const tree = new WorkTree({ mirror, dir: join(this.dir, path), index: join(this.#moduleDir(path), 'index') })
       await tree.move(oid, options)
     }
     return paths
@@ -152,15 +169,15 @@ export class WorkTree {
 
   /** git leaves what is in a submodule's directory alone, so its files go when it is no more wanted. */
   async #emptySubmodule(commit: string, path: string): Promise<void> {
-    await removeState(`${this.#indexOf(path)}.state.json`)
-    await rm(this.#indexOf(path), { force: true })
+    await rm(this.#moduleDir(path), { recursive: true, force: true })
     const entry = await this.#mirror.objects.entry(commit, path)
     if (entry?.mode !== GITLINK) return
     await rm(join(this.dir, path), { recursive: true, force: true, maxRetries: 3 })
     await mkdir(join(this.dir, path), { recursive: true })
   }
 
-  #indexOf = (path: string): string => `${this.#index}.${sha256(path).slice(0, 16)}`
+  /** Where a submodule's index and state are, and those of its own submodules. */
+  #moduleDir = (path: string): string => join(`${this.#index}.modules`, sha256(path).slice(0, 16))
 }
 
 const GITLINK = '160000'
