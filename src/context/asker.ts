@@ -1,6 +1,7 @@
 import { parseConfig } from '../config.ts'
 import type { Emit } from '../events.ts'
 import { type Asked, type AskWorld, askImages, planCommit } from '../image/ask.ts'
+import type { Engine } from '../io/engine.ts'
 import type { Checkout } from '../io/git.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
 import { machinePlatform, openCheckout, type Project } from './project.ts'
@@ -63,6 +64,17 @@ async function noteChanges(checkout: Checkout, commit: string, emit: Emit): Prom
   })
 }
 
+/** The engine is asked only for what is new: a commit asked for again needn't load its client. */
+function lazyEngine(): Engine {
+  const engine = async () => new (await import('../io/docker.ts')).DockerEngine()
+  return {
+    ping: async () => (await engine()).ping(),
+    info: async () => (await engine()).info(),
+    image: async (reference) => (await engine()).image(reference),
+    tag: async (source, repository, tag) => (await engine()).tag(source, repository, tag),
+  }
+}
+
 /** Everything for `bake image`; disposing it lets go of the host. */
 async function openAsker(
   project: Project,
@@ -72,8 +84,7 @@ async function openAsker(
 ): Promise<{ world: AskWorld; checkout: Checkout } & AsyncDisposable> {
   const { checkout, configPath, repository } = await openCheckout(project)
   const services = await connectServices(project, checkout.root, 'client', emit, signal)
-  const { DockerEngine } = await import('../io/docker.ts')
-  const engine = new DockerEngine()
+  const engine = lazyEngine()
   const world: AskWorld = {
     ledger: project.ledger,
     registry: new HttpRegistry(),

@@ -1,9 +1,7 @@
 import type { Pin } from '../jobs/job.ts'
 import { sha256 } from '../names.ts'
 import type { ImageInputs } from './inputs.ts'
-
-/** Raised whenever the same inputs would no longer give the same image or the same canonical text. */
-export const KEY_SCHEMA = 1
+import { KEY_SCHEMA } from './key-schema.ts'
 
 export interface KeyOptions {
   /** Where the image goes: `host/path`. */

@@ -8,10 +8,7 @@ import { Claims, readClaims, refreshClaims } from '../jobs/claims.ts'
 import type { Pin } from '../jobs/job.ts'
 import { type CommitDocument, commitDocumentSchema, type ImageDocument, imageDocumentSchema, read } from '../jobs/records.ts'
 import { buildIdTime, keys, newBuildId, tags } from '../names.ts'
-import { closest } from '../nearest.ts'
-import { collectInputs } from './inputs.ts'
-import { imageKey, KEY_SCHEMA } from './key.ts'
-import { resolvePins } from './pins.ts'
+import { KEY_SCHEMA } from './key-schema.ts'
 import { branchHead } from './publish.ts'
 
 /** What planning needs to know the world by. It reads; nothing is written. */
@@ -61,7 +58,7 @@ export async function planImages(
   for (const name of ask.images) {
     if (config.images.some((image) => image.name === name)) continue
     const names = config.images.map((image) => image.name)
-    const near = closest(name, names)
+    const near = (await import('../nearest.ts')).closest(name, names)
     throw refused(
       'unknown_image',
       `bake.yaml of commit ${ask.commit.slice(0, 12)} defines no image ${name}${near ? ` (did you mean ${near}?)` : ''}`,
@@ -71,27 +68,19 @@ export async function planImages(
     )
   }
   const wanted = config.images.filter((image) => ask.images.length === 0 || ask.images.includes(image.name))
-  return Promise.all(wanted.map((definition) => planImage(ask, definition, prefix, world, signal)))
+  const keyed = await keyAndPins(ask.commit, wanted, prefix, world, signal)
+  return Promise.all(wanted.map((definition, n) => planImage(ask, definition, keyed[n]!, world)))
 }
 
-async function planImage(
-  ask: Ask,
-  definition: ImageDefinition,
-  prefix: string,
-  world: PlanWorld,
-  signal: AbortSignal,
-): Promise<ImagePlan> {
-  const target = world.target(definition.name)
-  const build = newBuildId()
-  const made = await keyAndPins(ask.commit, definition, prefix, target, buildIdTime(build), world, signal)
-  const plan = { image: definition.name, build, target, ...made }
+async function planImage(ask: Ask, definition: ImageDefinition, keyed: Keyed, world: PlanWorld): Promise<ImagePlan> {
+  const plan = { image: definition.name, target: world.target(definition.name), ...keyed }
   if (ask.rebuild) return { ...plan, action: 'build', reason: 'a rebuild was asked for' }
 
-  const document = await readPublished(world.ledger, made.key)
+  const document = await readPublished(world.ledger, keyed.key)
   if (!document) return { ...plan, action: 'build', reason: 'nobody has published this image key' }
   const tag = tags.commit(ask.commit, document.rebuilt)
   const [there, head] = await Promise.all([
-    world.registry.head({ ...target, tag }),
+    world.registry.head({ ...plan.target, tag }),
     ask.branch === undefined ? undefined : branchHead(world.ledger, definition.name, ask.branch),
   ])
   const published = { digest: document.digest, sizeBytes: document.sizeBytes, tag }
@@ -102,28 +91,62 @@ async function planImage(
   return { ...plan, published, action: 'none', reason: 'published and tagged' }
 }
 
-/** A commit asked for again reads its pins and resolves nothing. */
+type Keyed = Pick<ImagePlan, 'build' | 'key' | 'pins' | 'document' | 'warnings'>
+
+/** A commit asked for again reads its pins and resolves nothing; what several images of a new one name is resolved once. */
 async function keyAndPins(
   commit: string,
-  definition: ImageDefinition,
+  definitions: ImageDefinition[],
   prefix: string,
-  target: Reference,
-  nowMs: number,
   world: PlanWorld,
   signal: AbortSignal,
-): Promise<Pick<ImagePlan, 'key' | 'pins' | 'document' | 'warnings'>> {
-  const repository = `${target.host}/${target.path}`
-  const known = await read(world.ledger, keys.commit(commit, definition.name), commitDocumentSchema)
-  if (known && known.keySchema === KEY_SCHEMA && known.target === repository && definition.maxAgeSeconds === undefined)
-    return { key: known.key, pins: known.pins, warnings: [] }
+): Promise<Keyed[]> {
+  const known = await Promise.all(
+    definitions.map(({ name }) => read(world.ledger, keys.commit(commit, name), commitDocumentSchema)),
+  )
+  const repositories = definitions.map(({ name }) => repositoryOf(world.target(name)))
+  const settled = (n: number) =>
+    known[n]?.keySchema === KEY_SCHEMA && known[n].target === repositories[n] && definitions[n]!.maxAgeSeconds === undefined
+  if (definitions.every((_, n) => settled(n)))
+    return known.map((document) => ({ build: newBuildId(), key: document!.key, pins: document!.pins, warnings: [] }))
 
-  const platforms = definition.platforms.length > 0 ? definition.platforms : world.defaultPlatforms
-  const inputs = await collectInputs(world.objects, commit, prefix, definition, platforms)
-  const pins = known?.pins ?? (await resolvePins(inputs.references, { registry: world.registry, engine: world.engine, signal }))
-  const key = imageKey(inputs, { repository, pins, nowMs })
-  const document: CommitDocument = { version: 1, keySchema: KEY_SCHEMA, target: repository, key, pins }
-  return { key, pins, warnings: inputs.warnings, ...(known ? {} : { document }) }
+  // Not needed for a commit asked for again, which is what has to be fastest.
+  const [{ collectInputs }, { imageKey }, { resolvePins }] = await Promise.all([
+    import('./inputs.ts'),
+    import('./key.ts'),
+    import('./pins.ts'),
+  ])
+  const inputs = await Promise.all(
+    definitions.map((definition) =>
+      collectInputs(
+        world.objects,
+        commit,
+        prefix,
+        definition,
+        definition.platforms.length > 0 ? definition.platforms : world.defaultPlatforms,
+      ),
+    ),
+  )
+  const notes: string[] = []
+  const wanted = inputs.flatMap(({ references }, n) => (known[n] ? [] : references))
+  const resolved = await resolvePins(wanted, {
+    registry: world.registry,
+    engine: world.engine,
+    signal,
+    onNote: (text) => notes.push(text),
+  })
+  return inputs.map((input, n) => {
+    const build = newBuildId()
+    const own = new Set(input.references.map(({ reference }) => reference))
+    const pins = known[n]?.pins ?? resolved.filter((pin) => own.has(pin.reference))
+    const key = imageKey(input, { repository: repositories[n]!, pins, nowMs: buildIdTime(build) })
+    const document: CommitDocument = { version: 1, keySchema: KEY_SCHEMA, target: repositories[n]!, key, pins }
+    const warnings = [...input.warnings, ...notes.filter((note) => [...own].some((reference) => note.includes(reference)))]
+    return { build, key, pins, warnings, ...(known[n] ? {} : { document }) }
+  })
 }
+
+const repositoryOf = ({ host, path }: Reference) => `${host}/${path}`
 
 /** The newest publication of a key: the fast copy if the claim log didn't go on after it, else the log's word. */
 export async function readPublished(ledger: Ledger, key: string): Promise<ImageDocument | undefined> {

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises'
-import { request } from 'node:http'
 import { join } from 'node:path'
 import { errnoOf, messageOf, unavailable } from '../errors.ts'
 import type { DockerEndpoint } from './docker-endpoint.ts'
@@ -29,6 +28,8 @@ export async function callEngine(endpoint: DockerEndpoint, method: 'GET' | 'POST
 function overSocket({ host }: DockerEndpoint, method: string, path: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(TIMEOUT_MS)
+    // An import of node:http would load undici too.
+    const { request } = process.getBuiltinModule('node:http')
     // No agent: a kept connection would keep the process too.
     const call = request({
       socketPath: host.slice('unix://'.length),
