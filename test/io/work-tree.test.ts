@@ -48,6 +48,9 @@ async function moveTo(commit: string, options = plain, which = tree) {
   await which.move(commit, options)
 }
 
+/** git compares times in whole seconds (Makefile, USE_NSEC) and of modes only the owner's x. */
+const aSecondLater = () => sleep(1100)
+
 /** What a tree that never held anything else looks like at `commit`. */
 async function pristine(commit: string, options = plain) {
   const fresh = await mkdtemp(join(dir, 'fresh-'))
@@ -199,8 +202,14 @@ describe('repairing', () => {
     'a removed directory': () => rm(inTree('dir'), { recursive: true }),
     'a removed tree': () => rm(tree.dir, { recursive: true }),
     'an executable bit': () => chmod(inTree('a.txt'), 0o755),
-    'a file that others may write': () => chmod(inTree('a.txt'), 0o666),
-    'a file that nobody may read': () => chmod(inTree('a.txt'), 0o000),
+    'a file that others may write': async () => {
+      await aSecondLater()
+      await chmod(inTree('a.txt'), 0o666)
+    },
+    'a file that nobody may read': async () => {
+      await aSecondLater()
+      await chmod(inTree('a.txt'), 0o000)
+    },
     'odd modes of directories': () =>
       Promise.all([chmod(inTree('dir'), 0o2777), chmod(tree.dir, 0o700), chmod(inTree('dir/deep'), 0o000)]),
     'ignored and untracked files': () =>
