@@ -38,7 +38,7 @@ look_at_clone() {
   if [ -n "$stale" ] || needs_build; then plan 'npm run build' build; else fine 'build'; fi
   if needs_base_image; then
     has mmdebstrap || packages+=(mmdebstrap debian-archive-keyring)
-    plan "make $BASE_IMAGE, the example's base image, from Debian packages (1 to 2 minutes; needs root)" make_base_image
+    plan "make $BASE_IMAGE, the example's base image, from Debian packages (1 to 2 minutes; needs root)$([ "$engine" = running ] || echo ', unless this engine has it')" make_base_image
   else
     fine "$BASE_IMAGE"
   fi
@@ -46,12 +46,12 @@ look_at_clone() {
 
 install_dependencies() {
   say 'npm ci'
-  (cd "$root" && npm ci --no-audit --no-fund --loglevel=error)
+  (cd "$root" && npm ci --no-audit --no-fund --loglevel=error) || die 'npm ci failed' "see its messages above; then run bin/setup again"
 }
 
 build() {
   say 'npm run build'
-  (cd "$root" && npm run --silent build)
+  (cd "$root" && npm run --silent build) || die 'the build failed' "see the compiler's messages above"
 }
 
 # The machine's own certificates go in, so that builds behind a proxy that inspects TLS can fetch packages; Node must be told to read them.
@@ -81,4 +81,4 @@ make_base_image() {
 }
 
 # mmdebstrap's milestones, without dpkg's thousand lines.
-progress() { grep --line-buffered -E '^(I: (running|downloading|extracting|installing|cleaning|creating)|[EW]: )' | sed -u 's/^I: /  /' >&2; }
+progress() { grep --line-buffered -E '^(I: (running|downloading|extracting|installing|cleaning|creating)|E: )' | sed -u 's/^I: /  /' >&2; }

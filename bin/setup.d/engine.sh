@@ -95,8 +95,8 @@ configured() { grep -qs containerd-snapshotter "$DAEMON_JSON" && { ! systemd || 
 prepare_engine() {
   say "configuring Docker Engine: $DAEMON_JSON$(systemd && echo ", $DROP_IN" || true)"
   as_root mkdir -p "${MARKER%/*}" "${DAEMON_JSON%/*}"
-  echo 'installed or configured by bin/setup of bakehouse, which may restart it' | as_root tee "$MARKER" >/dev/null
   use_containerd_store
+  echo 'installed or configured by bin/setup of bakehouse, which may restart it' | as_root tee "$MARKER" >/dev/null
   systemd || return 0
   as_root mkdir -p "${DROP_IN%/*}"
   printf '[Service]\nEnvironment=%s\n' "${UNLIMITED[*]}" | as_root tee "$DROP_IN" >/dev/null
