@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 export const ROOT = fileURLToPath(new URL('..', import.meta.url))
 export const BAKE = join(ROOT, 'bin/bake')
 /** Made by bin/setup from distribution packages. */
-export const BASE_IMAGE = process.env.BAKE_BENCH_BASE ?? 'bakehouse/base:bookworm'
+export const BASE_IMAGE = process.env.BAKE_BENCH_BASE ?? 'localhost/bakehouse/base:bookworm'
 
 export const say = (text: string) => process.stderr.write(`${text}\n`)
 

@@ -1,6 +1,5 @@
 import { access, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, join, relative, resolve, sep } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { CONFIG_NAME, parseConfig } from './config.ts'
 import { errnoOf, refused } from './errors.ts'
 import type { PrintBake } from './init/bake-files.ts'
@@ -8,6 +7,7 @@ import { discover } from './init/discover.ts'
 import { type Found, nameFrom } from './init/found.ts'
 import { renderConfig } from './init/render.ts'
 import { NAME_PATTERN } from './names.ts'
+import { packageFile } from './package-root.ts'
 
 export interface InitRequest {
   /** Where bake.yaml goes; what it describes is there and below. */
@@ -88,7 +88,7 @@ export async function applyInit(plan: InitPlan, text: string): Promise<void> {
 export async function schemaFor(dir: string): Promise<string> {
   const installed = 'node_modules/bakehouse/schema/bake.schema.json'
   if (await exists(join(dir, installed))) return `./${installed}`
-  const own = fileURLToPath(new URL('../schema/bake.schema.json', import.meta.url))
+  const own = packageFile('schema/bake.schema.json')
   const near = relative(resolve(dir), own).split(sep).join('/')
   return near.startsWith('..') ? own : `./${near}`
 }

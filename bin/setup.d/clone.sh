@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What a clone needs: dependencies, the build, the example's base image. Part of bin/setup.
 
-BASE_IMAGE=bakehouse/base:bookworm
+BASE_IMAGE=localhost/bakehouse/base:bookworm
 NODE_MODULES=$root/node_modules
 
 in_clone() { [ -f "$root/package-lock.json" ] && [ -d "$root/src" ]; }

@@ -1,5 +1,6 @@
 import { runHost } from '../io/host/process.ts'
-import { openCheckout, type Project, packageVersion } from './project.ts'
+import { packageVersion } from '../package-root.ts'
+import { openCheckout, type Project } from './project.ts'
 import { targetsOf } from './services.ts'
 import { runWorker } from './worker.ts'
 
@@ -10,7 +11,7 @@ export async function runProjectHost(project: Project): Promise<void> {
   await runHost({
     stateDir: project.stateDir,
     root: checkout.root,
-    version: await packageVersion(),
+    version: packageVersion(),
     needsRegistry: project.config.registry === undefined,
     async startWorker({ queueEndpoint, registry }) {
       const drain = new AbortController()

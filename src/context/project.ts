@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { type Config, findConfig, loadConfig } from '../config.ts'
 import { unavailable } from '../errors.ts'
@@ -7,7 +6,7 @@ import type { Ledger } from '../io/ledger.ts'
 import { DirectoryLedger } from '../io/ledger-directory.ts'
 
 /** On one machine the ledger is a directory: looking costs next to nothing. */
-export const LOCAL_POLL_MS = 25
+const LOCAL_POLL_MS = 25
 
 /** A project as found from where the command runs: bake.yaml, where its state is, its ledger. Opens no connection. */
 export interface Project {
@@ -38,12 +37,6 @@ export async function openCheckout(project: Project): Promise<{ checkout: Checko
   const checkout = await Checkout.open(project.dir)
   const configPath = relative(checkout.root, resolve(project.config.file)).replaceAll('\\', '/')
   return { checkout, configPath, repository: project.config.repository ?? checkout.root }
-}
-
-/** The version in package.json: hosts and clients of different ones don't mix. */
-export async function packageVersion(): Promise<string> {
-  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
 }
 
 /** BuildKit's name of this machine's platform. */

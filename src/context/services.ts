@@ -1,11 +1,11 @@
-import { fileURLToPath } from 'node:url'
 import type { Emit } from '../events.ts'
 import { connectHost, type HostConnection } from '../io/host/client.ts'
 import type { Queue } from '../io/queue.ts'
 import type { Reference } from '../io/registry.ts'
 import { tags } from '../names.ts'
+import { packageFile, packageVersion } from '../package-root.ts'
 import { parseReference } from '../reference.ts'
-import { type Project, packageVersion } from './project.ts'
+import type { Project } from './project.ts'
 
 /** The services of one machine, reached through its host process, which is started when nobody has it running. */
 export interface Services extends Disposable {
@@ -25,7 +25,7 @@ export async function connectServices(
   emit: Emit,
   signal?: AbortSignal,
 ): Promise<Services> {
-  const version = await packageVersion()
+  const version = packageVersion()
   let disposed = false
   const connect = async (): Promise<HostConnection> => {
     const connection = await connectHost({
@@ -78,8 +78,5 @@ export function targetsOf(project: Project, hostRegistry: string | undefined): P
   }
 }
 
-/** The CLI's own entry, so that a host is started by the same code: bin/run.js of a package, bin/dev.js of a running source tree. */
-function hostEntry(): string {
-  const compiled = !import.meta.url.endsWith('.ts')
-  return fileURLToPath(new URL(compiled ? '../../bin/run.js' : '../../bin/dev.js', import.meta.url))
-}
+/** The CLI's own entry, so that a host is started by the same code: bin/run.js of what is compiled, bin/dev.js of a running source tree. */
+const hostEntry = (): string => packageFile(import.meta.url.endsWith('.ts') ? 'bin/dev.js' : 'bin/run.js')

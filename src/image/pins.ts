@@ -28,6 +28,12 @@ const PATIENCE_WITH_LOCAL_MS = 2_000
 /** BuildKit ships with this frontend; the labs channel has features that the built-in one lacks. */
 const BUILT_IN_FRONTEND = /^(?:docker\.io\/)?docker\/dockerfile(?::(?:latest|1|1\.\d+(?:\.\d+)?))?$/
 
+/**
+ * `localhost/name` with no port is podman's name for what was built here and belongs to no registry. bake takes it so too: nobody can publish
+ * another image under such a name, as they could under one that means Docker Hub.
+ */
+const ENGINE_ONLY_HOST = 'localhost'
+
 type Head = { found?: Descriptor | undefined; error?: unknown }
 
 /**
@@ -57,6 +63,7 @@ async function resolvePin(request: PinRequest, options: PinOptions, heads: Map<s
   if (parsed.digest !== undefined) return undefined
   const full = formatReference(parsed)
   const image = await localImage(reference, options)
+  if (image && parsed.host === ENGINE_ONLY_HOST) return { reference, digest: image.id, local: true }
   if (image?.repoDigests.length === 0) return localPin(request, image, 'it was made here', options)
   const asked = heads.get(full) ?? ask(parsed, image !== undefined, options)
   heads.set(full, asked)
@@ -70,7 +77,7 @@ async function resolvePin(request: PinRequest, options: PinOptions, heads: Map<s
     return { reference, digest: head.found.digest }
   }
   if (image) return localPin(request, image, head.error ? messageOfKnown(head.error) : `${parsed.host} doesn't have it`, options)
-  if (head.error === undefined) throw notFound(request, parsed, options)
+  if (head.error === undefined || (options.engine && parsed.host === ENGINE_ONLY_HOST)) throw notFound(request, parsed, options)
   if (request.use === 'syntax' && options.engine && isUnreachable(head.error) && BUILT_IN_FRONTEND.test(reference)) {
     options.onNote?.(`${messageOfKnown(head.error)}: the engine's built-in frontend stands in for ${reference}`)
     return undefined

@@ -87,6 +87,17 @@ describe('from this machine’s engine', () => {
     expect(notes).toEqual([expect.stringContaining(local)])
   })
 
+  test('one named localhost/… belongs to no registry: the engine has it, without a note', async () => {
+    const name = `localhost/${unique}:1`
+    await docker('tag', local, name)
+    const notes: string[] = []
+    const pins = await resolvePins([name], { registry: client, engine, onNote: (text) => notes.push(text) })
+    await docker('rmi', name)
+    expect(pins).toEqual([{ reference: name, digest: localId, local: true }])
+    expect(notes).toEqual([])
+    await expect(resolvePins([name], { registry: client, engine })).rejects.toMatchObject({ code: 'base_not_found' })
+  })
+
   test('without an engine to ask, as in a fleet, it doesn’t exist', async () => {
     await expect(resolvePins([local], { registry: client })).rejects.toMatchObject({ code: 'base_not_found' })
   })

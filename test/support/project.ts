@@ -1,6 +1,6 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { stopHost } from '../../src/io/host/client.ts'
+import { stopHost } from '../../src/io/host/status.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
 import { HttpRegistry } from '../../src/io/registry-http.ts'
 import { type Claims, readClaims } from '../../src/jobs/claims.ts'
@@ -13,7 +13,7 @@ import { type BakeOptions, type BakeResult, type RunningBake, runBake, startBake
 import { makeRepo, type RepoFiles, type TestRepo } from './repo.ts'
 
 /** Made by bin/setup from distribution packages. */
-export const BASE_IMAGE = 'bakehouse/base:bookworm'
+export const BASE_IMAGE = 'localhost/bakehouse/base:bookworm'
 
 export const WEB_FILES: RepoFiles = {
   'bake.yaml': 'project: shop\nimages:\n  web: { context: web }\n',
