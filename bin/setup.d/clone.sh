@@ -45,6 +45,8 @@ look_at_clone() {
 }
 
 install_dependencies() {
+  # npm ci empties what the link points to, which is another clone's.
+  [ ! -L "$NODE_MODULES" ] || die "$NODE_MODULES is a link to $(readlink -f "$NODE_MODULES")" 'remove the link, or install there'
   say 'npm ci'
   (cd "$root" && npm ci --no-audit --no-fund --loglevel=error) || die 'npm ci failed' "see its messages above; then run bin/setup again"
 }

@@ -27,7 +27,7 @@ describe('bin/setup --dry-run', () => {
     const before = await modified()
     const first = await setup(['--dry-run'])
     expect(first, first.stderr).toMatchObject({ code: 0, stderr: '' })
-    for (const part of ['git', 'registry', 'buildx', 'Docker Engine', 'dependencies', 'bakehouse/base:bookworm'])
+    for (const part of ['git', 'registry', 'buildx', 'Docker Engine', 'dependencies', 'localhost/bakehouse/base:bookworm'])
       expect(first.stdout).toMatch(new RegExp(`^  fine  ${part}`, 'm'))
     // The build may be older than the source under work; nothing else may be missing where tests run.
     expect(first.stdout).toMatch(/\n(nothing to do|would do:\n {2}npm run build)\n$/)
