@@ -41,7 +41,7 @@ export interface FailedStep {
 export class BuildEvents {
   readonly #steps = new Map<string, Step>()
   #numbers = 0
-  #failed: FailedStep | undefined;
+  #failed: { step: Step; error: string } | undefined;
 
   *take(status: SolveStatus): Generator<BuildEvent> {
     for (const vertex of status.vertexes ?? []) yield* this.#begin(vertex)
@@ -62,7 +62,10 @@ export class BuildEvents {
     for (const vertex of status.vertexes ?? []) yield* this.#finish(vertex)
   }
 
-  /** To be taken when the build is over: lines without an end, and steps that nobody will finish. */
+  /**
+   * To be taken when the build is over: lines without an end, and steps that nobody will finish. Not before: BuildKit tells of a step's end
+   * while packets of a long log are still on their way, and a line cut in two would be told in two.
+   */
   *end(): Generator<BuildEvent> {
     const t = Date.now()
     for (const step of this.#steps.values()) {
@@ -77,9 +80,11 @@ export class BuildEvents {
     return { total: counted.length, cached: counted.filter((step) => step.state === 'cached').length }
   }
 
-  /** The step whose error failed the build. */
+  /** The step whose error failed the build. Its tail is whole once `end` was taken. */
   get failed(): FailedStep | undefined {
-    return this.#failed
+    if (this.#failed === undefined) return undefined
+    const { step, error } = this.#failed
+    return { name: step.name, internal: step.internal, error, tail: step.tail }
   }
 
   *#begin(vertex: Vertex): Generator<BuildEvent> {
@@ -95,12 +100,11 @@ export class BuildEvents {
     const step = this.#step(vertex.digest, vertex.name)
     const t = Date.parse(vertex.completed ?? vertex.started ?? '') || Date.now()
     const state = isUnmovedBase(step) && stateOf(vertex) === 'done' ? 'cached' : stateOf(vertex)
-    if (vertex.completed !== undefined) yield* this.#flush(step, t)
     if (state === step.state) return
     if (vertex.started !== undefined && vertex.completed !== undefined) step.seconds += (t - Date.parse(vertex.started)) / 1000
     yield this.#change(step, state, t)
     if (vertex.error && state === 'failed' && !isCacheWork(vertex.name)) {
-      this.#failed = { name: vertex.name, internal: step.internal, error: vertex.error, tail: step.tail }
+      this.#failed = { step, error: vertex.error }
     }
     const warning = cacheWarning(vertex)
     if (warning) yield { type: 'warning', step: step.number, text: warning, t }

@@ -21,6 +21,16 @@ const RUN = vertex('a', '[1/1] RUN x', { started: at(0) })
 const linesOf = (told: BuildEvent[]) => told.flatMap((event) => (event.type === 'line' ? [event.text] : []))
 const statesOf = (told: BuildEvent[]) => told.flatMap((event) => (event.type === 'step' ? [`${event.step} ${event.state}`] : []))
 
+test('a line whose second half comes after the end of its step is told once, whole', () => {
+  const { told } = run(
+    RUN,
+    log('a', 'first\nsec'),
+    vertex('a', '[1/1] RUN x', { started: at(0), completed: at(2) }),
+    log('a', 'ond\nlast'),
+  )
+  expect(linesOf(told)).toEqual(['first', 'second', 'last'])
+})
+
 describe('steps', () => {
   test('one event per change of state, numbered by first sight, with seconds', () => {
     const { told, events } = run(
