@@ -121,6 +121,8 @@ async function giveUp(
     const cause = error.why === 'cancelled' ? 'cancelled' : 'released'
     if (error.why === 'superseded' || !(await append(world.ledger, claims, { ...entry, cause }))) return 'lost'
     if (error.why === 'cancelled') return end(record, { status: 'cancelled' }, world)
+    const detail = `handed back by ${world.worker}, which ${error.why === 'lease-lost' ? 'lost its lease' : 'was stopped'}`
+    await log.tell({ type: 'phase', phase: 'queued', t: Date.now(), detail })
     await requeue(record, world)
     return { do: 'release', inSeconds: 0 }
   }

@@ -29,8 +29,10 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
       options.signal.throwIfAborted()
       const record = await readBuild(ledger, build)
       if (record && record.status !== told) {
+        // Queued again after it ran: its log says why.
+        const again = record.status === 'queued' && record.claim !== undefined
         told = record.status
-        if (told === 'queued' || told === 'waiting') {
+        if ((told === 'queued' && !again) || told === 'waiting') {
           options.onEvent({
             type: 'phase',
             phase: told,

@@ -55,7 +55,7 @@ const base = (match: RegExpExecArray, evidence: Evidence) =>
 
 /** HTTP statuses and network errors as Go's net/http and containerd's remotes/docker word them. */
 const PUSH = String.raw`^failed to push (?<ref>\S+): (?<why>.*`
-const NETWORK = `dial tcp|connection refused|connection reset|no such host|i/o timeout|TLS handshake|x509:|server gave HTTP response|: EOF$|deadline exceeded|broken pipe`
+const NETWORK = `dial tcp|connection refused|connection reset|no such host|i/o timeout|TLS handshake|x509:|server gave HTTP response|: EOF$|deadline exceeded|broken pipe|use of closed network connection`
 const DENIED = String.raw`\b40[135] |denied|unauthorized|authorization failed|insufficient_scope|no basic auth credentials`
 const FULL = String.raw`no space left on device|quota exceeded|\b507 |\b413 `
 
@@ -83,7 +83,7 @@ export const FAILURES: Failure[] = [
   },
   {
     pattern:
-      /^Cannot connect to the Docker daemon|^error during connect|error reading from server: (?:EOF|.*connection reset)|^(?:rpc error: code = )?Unavailable|transport is closing|closing transport|failed to receive status|no active session|use of closed network connection|^EOF$|^docker-buildx ended by/,
+      /^Cannot connect to the Docker daemon|^error during connect|error reading from server: (?:EOF|.*connection reset)|^(?:rpc error: code = )?Unavailable|transport is closing|closing transport|failed to receive status|no active session|^EOF$|^docker-buildx ended by/,
     source:
       'docker/client: errors.go; grpc-go: the connection to the engine ended in the middle of a build; buildx itself was killed',
     error: engineGone,
@@ -110,6 +110,11 @@ export const FAILURES: Failure[] = [
     pattern: new RegExp(`${PUSH})`, 's'),
     source: 'util/push/push.go',
     error: registry('registry_error', 'look at the registry’s log and its disk, then bake retry'),
+  },
+  {
+    pattern: /use of closed network connection/,
+    source: 'Go net: buildx’s own connection to the engine, because a push’s would have said so above',
+    error: engineGone,
   },
   {
     pattern: /(?<why>no space left on device|disk quota exceeded)/i,

@@ -37,7 +37,11 @@ function gather({ text, step, exit }: BuildxEnd): Evidence {
   const errors = [...text.matchAll(/^ERROR: /gm)]
   const last = errors.at(-1)
   const found = last ? text.slice(last.index + last[0].length) : ''
-  const told = found.replace(/^failed to (?:solve|build): /, '').replace(/^rpc error: code = Unknown desc = /, '')
+  const told = found
+    .replace(/^failed to (?:solve|build): /, '')
+    .replace(/^rpc error: code = Unknown desc = /, '')
+    // An upload's state, or a signature: of no use to anyone, and not for everyone's eyes.
+    .replace(/("https?:\/\/[^"?\s]*)\?[^"\s]*"/g, '$1"')
   // Without the containerd store the engine pushes, and its errors don't say what.
   const pushing = /^pushing (\S+) with docker$/.exec(step?.name ?? '')
   const reason = pushing && !told.startsWith('failed to push') ? `failed to push ${pushing[1]}: ${told}` : told

@@ -49,14 +49,15 @@ export class RegistryAuth {
     return entry.header
   }
 
-  /** Takes in the WWW-Authenticate of a 401 and forgets what was refused. True when another try makes sense. */
-  challenged(header: string | undefined, scope: string, sent: string | undefined): boolean {
+  /** Takes in the WWW-Authenticate of a 401 and forgets what was refused. True when it can be answered: with another header than before. */
+  challenged(header: string | undefined, scope: string): boolean {
     const challenge = parseChallenge(header)
     if (!challenge) return false
-    const first = this.#challenge === undefined
     this.#challenge = challenge
-    const expired = challenge.scheme === 'bearer' && this.#tokens.delete(scope)
-    return first || sent === undefined || expired
+    this.#tokens.delete(scope)
+    // They may have been renewed since they were read: a docker login, a credential helper whose hours were over.
+    this.#credentials = undefined
+    return true
   }
 
   async #token(
@@ -90,8 +91,9 @@ export class RegistryAuth {
       options.signal?.throwIfAborted()
       throw unreachable(url.host, error)
     })
-    if (answer.status !== 200) throw refusedBy(this.#host, `a token for ${scope}`, answer)
-    return parseToken(answer.body, this.#host)
+    if (answer.status === 200) return parseToken(answer.body, this.#host)
+    this.#credentials = undefined
+    throw refusedBy(this.#host, `a token for ${scope}`, answer)
   }
 }
 

@@ -113,9 +113,9 @@ export class HttpRegistry implements Registry {
         follow({ ...request, headers: authorization ? { ...request.headers, authorization } : request.headers }, options)
       const sent = await auth.header(scope, options)
       const answer = await send(sent)
-      if (answer.status !== 401 || !auth.challenged(answer.headers['www-authenticate'], scope, sent)) return answer
+      if (answer.status !== 401 || !auth.challenged(answer.headers['www-authenticate'], scope)) return answer
       const fresh = await auth.header(scope, options)
-      return fresh === undefined ? answer : await send(fresh)
+      return fresh === undefined || fresh === sent ? answer : await send(fresh)
     } catch (error) {
       options.signal?.throwIfAborted()
       if (error instanceof TooLongError) throw malformed(host, `sent an answer that is ${error.message}`, error)

@@ -23,11 +23,22 @@ describe('pushing', () => {
       'registry_unreachable',
     ],
     ['failed to copy: failed to do request: Put "https://r.example/v2/": EOF', 'registry_unreachable'],
+    [
+      'failed to copy: failed to do request: Put "http://r.example/v2/": readfrom tcp 127.0.0.1:1->127.0.0.1:2: write tcp 127.0.0.1:1->127.0.0.1:2: use of closed network connection',
+      'registry_unreachable',
+    ],
     ['unexpected status from PUT request to https://r.example/v2/x/manifests/1: 502 Bad Gateway', 'registry_error'],
     ['unknown: something new', 'registry_error'],
   ])('%s: %s', async (text, code) => {
     expect(await push(text)).toMatchObject({ kind: 'world', code, exit: 4, ids: { reference: 'r.example/x:1' } })
   })
+})
+
+test('what an upload’s address carries behind its path is not told', async () => {
+  const { message } = await solve(
+    'failed to push r.example/x:1: failed to do request: Put "https://r.example/v2/x/blobs/uploads/1?_state=secret&digest=sha256%3A1": EOF',
+  )
+  expect(message).toBe('pushing r.example/x:1 failed: failed to do request: Put "https://r.example/v2/x/blobs/uploads/1": EOF')
 })
 
 describe('the engine', () => {

@@ -64,6 +64,16 @@ describe('against docker-registry', () => {
   })
 })
 
+test('credentials that were refused are read anew: a login mends a client that runs', async () => {
+  await using registry = await startRegistry({ auth: true })
+  let password = 'old'
+  const client = new HttpRegistry({ credentials: async () => ({ username: 'bake', password }), retries: 0 })
+  const reference = { host: registry.host, path: 'a', tag: '1' }
+  await expect(client.head(reference)).rejects.toMatchObject({ code: 'registry_denied' })
+  password = 's3cret'
+  expect(await client.head(reference)).toBeUndefined()
+})
+
 test('Basic authentication: right, wrong and no credentials', async () => {
   await using registry = await startRegistry({ auth: true })
   const authorization = `Basic ${btoa('bake:s3cret')}`

@@ -1,0 +1,46 @@
+import { once } from 'node:events'
+import { createServer, type ServerResponse } from 'node:http'
+import { waitFor } from '../../src/wait.ts'
+
+export interface Gate extends AsyncDisposable {
+  /** A Dockerfile whose build stands still until the gate is open: it ADDs what this server doesn't answer before. No base image, so it is fast. */
+  readonly dockerfile: string
+  /** Resolves when a build stands before the gate now. */
+  entered(): Promise<void>
+  /** Builds that stand before the gate now. */
+  waiting(): number
+  open(): void
+}
+
+/** Holds builds at a step for as long as a test wants, without sleeping. The engine reaches loopback. */
+export async function startGate(): Promise<Gate> {
+  const held = new Set<ServerResponse>()
+  let opened = false
+  const server = createServer((_, response) => {
+    if (opened) return response.end('open')
+    held.add(response)
+    response.once('close', () => held.delete(response))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  const open = () => {
+    opened = true
+    for (const response of held) response.end('open')
+  }
+  return {
+    dockerfile: `FROM scratch\nADD http://127.0.0.1:${address.port}/${crypto.randomUUID()} /gate\nCOPY server.js /\n`,
+    entered: async () => {
+      await waitFor(() => held.size > 0 || undefined, { what: 'a build at the gate', deadlineMs: 20_000, intervalMs: 10 })
+    },
+    waiting: () => held.size,
+    open,
+    async [Symbol.asyncDispose]() {
+      open()
+      server.close()
+      server.closeAllConnections()
+      await once(server, 'close')
+    },
+  }
+}
