@@ -1,21 +1,16 @@
-import { execFile } from 'node:child_process'
 import { access, constants, mkdtemp, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { promisify } from 'node:util'
 import { type Config, findConfig, loadConfig } from '../config.ts'
 import { emulatedPlatforms } from '../io/binfmt.ts'
 import { findBuildx } from '../io/buildx-find.ts'
 import { which } from '../io/child.ts'
 import { DockerEngine } from '../io/docker.ts'
 import { dockerEndpoint } from '../io/docker-endpoint.ts'
+import { engineEnvironment } from '../io/engine-environment.ts'
+import { runTool } from '../io/run-tool.ts'
 import { secretVariable } from '../io/secrets.ts'
 import { parseReference } from '../reference.ts'
-import { engineEnvironment } from './engine-environment.ts'
 import type { DoctorWorld } from './types.ts'
-
-const run = promisify(execFile)
-/** A tool that takes longer to tell its version hangs. */
-const TOOL_TIMEOUT_MS = 10_000
 
 /** This machine as `bake doctor` sees it from the directory `cwd`. Nothing is looked at before it is asked for. */
 export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): DoctorWorld {
@@ -25,7 +20,7 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
     config ??= findConfig(cwd).then(loadConfig)
     return config
   }
-  const git = (...args: string[]) => run('git', args, { cwd, env: { ...env, LC_ALL: 'C' }, timeout: TOOL_TIMEOUT_MS })
+  const git = (...args: string[]) => runTool('git', args, { cwd, env: { ...env, LC_ALL: 'C' } })
   return {
     nodeVersion: process.versions.node,
     platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`,
@@ -37,8 +32,8 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
     which: (program) => which(program, env.PATH),
     emulated: () => emulatedPlatforms(),
     registryImage: env.BAKE_REGISTRY_IMAGE || undefined,
-    gitVersion: async () => /(\d+\.\d+(?:\.\d+)*)/.exec((await git('--version')).stdout)?.[1],
-    git: async (...args) => (await git(...args)).stdout.trim(),
+    gitVersion: async () => /(\d+\.\d+(?:\.\d+)*)/.exec(await git('--version'))?.[1],
+    git,
     stateDir: async () => {
       const file = await project().then(
         (found) => found.file,

@@ -127,7 +127,7 @@ async function rememberCommit(plan: ImagePlan, ask: AskOptions, world: AskWorld,
 }
 
 /** `<host>/<path>@sha256:<hex>` */
-export const referenceOf = (plan: ImagePlan, digest: string): string => `${plan.target.host}/${plan.target.path}@${digest}`
+const referenceOf = (plan: ImagePlan, digest: string): string => `${plan.target.host}/${plan.target.path}@${digest}`
 
 function currentOutcome(plan: ImagePlan, seconds: number): ImageOutcome {
   const { digest, tag, sizeBytes } = plan.published!
@@ -142,7 +142,7 @@ function currentOutcome(plan: ImagePlan, seconds: number): ImageOutcome {
 }
 
 /** What a record that has ended says to the person who asked. */
-export function outcomeOf(record: BuildRecord, seconds: number): ImageOutcome {
+function outcomeOf(record: BuildRecord, seconds: number): ImageOutcome {
   const { reference, digest, tag, sizeBytes, pushedBytes, steps, failure } = record
   const status =
     record.status === 'built' || record.status === 'tagged' || record.status === 'cancelled' ? record.status : 'failed'

@@ -149,7 +149,7 @@ async function keyAndPins(
 const repositoryOf = ({ host, path }: Reference) => `${host}/${path}`
 
 /** The newest publication of a key: the fast copy if the claim log didn't go on after it, else the log's word. */
-export async function readPublished(ledger: Ledger, key: string): Promise<ImageDocument | undefined> {
+async function readPublished(ledger: Ledger, key: string): Promise<ImageDocument | undefined> {
   const document = await read(ledger, keys.image(key), imageDocumentSchema).catch(() => undefined)
   if (document && (await ledger.get(keys.claim(key, document.n + 1))) === undefined) return document
   const claims = await (document ? readClaims(ledger, key) : refreshClaims(ledger, new Claims(key, [])))

@@ -33,7 +33,10 @@ export interface BuildResult {
   steps: { total: number; cached: number }
 }
 
-/** One BuildKit build through buildx. Emits its events as they come. Throws BakeError: dockerfile_failed (user's), registry_*, engine_*, disk_full (world's). */
+/** One BuildKit build through buildx. Emits its events as they come, and reads on only after what onEvent returned settled (backpressure). Throws BakeError: dockerfile_failed (user's), registry_*, engine_*, disk_full (world's). */
 export interface Builder {
-  build(request: BuildRequest, options: { signal: AbortSignal; onEvent: (event: BuildEvent) => void }): Promise<BuildResult>
+  build(
+    request: BuildRequest,
+    options: { signal: AbortSignal; onEvent: (event: BuildEvent) => void | Promise<void> },
+  ): Promise<BuildResult>
 }

@@ -3,7 +3,7 @@ import { refused } from '../errors.ts'
 import { BUILD_ID_PATTERN, COMMIT_PATTERN, KEY_PATTERN, NAME_PATTERN } from '../names.ts'
 
 /** SQS takes 256 KiB to 1 MiB depending on the queue's age and the emulator; ours never come near. */
-export const MAX_JOB_BYTES = 200 * 1024
+const MAX_JOB_BYTES = 200 * 1024
 
 /** A moving reference and what it stood for when the commit was first asked for. `local`: only in this machine's engine; digest is the engine's image id. */
 export const pinSchema = z.strictObject({

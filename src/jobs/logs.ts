@@ -1,3 +1,3 @@
 // The log of a build: StoryEvents as NDJSON, in numbered chunks of the ledger, ended by one line {"type":"end"}.
 export { followLog, readLog } from './log-reader.ts'
-export { LogWriter, type LogWriterOptions } from './log-writer.ts'
+export { LogWriter } from './log-writer.ts'

@@ -5,9 +5,9 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { engineEnvironment } from '../../src/doctor/engine-environment.ts'
 import { openWorld } from '../../src/doctor/world.ts'
 import { CHECKS, type CheckResult, type DoctorWorld, examine, exitOf } from '../../src/doctor.ts'
+import { engineEnvironment } from '../../src/io/engine-environment.ts'
 import { startRegistry } from '../support/registry.ts'
 
 let dir: string

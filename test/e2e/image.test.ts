@@ -56,13 +56,13 @@ describe('bake image, from a commit to a digest', () => {
     const plan = await project.bake(['image', '--dry-run', '--json'])
     expect(plan, plan.stderr).toMatchObject({ code: 0 })
     expect(JSON.parse(plan.stdout)).toMatchObject({
-      images: [{ image: 'web', action: 'build', pins: [{ reference: 'bakehouse/base:bookworm', local: true }] }],
+      images: [{ image: 'web', action: 'build', pins: [{ reference: 'localhost/bakehouse/base:bookworm', local: true }] }],
     })
     expect(await project.ledger.list('')).toEqual([])
   })
 
   test('--no-wait gives the build id; logs --follow, build, builds tell of it', async () => {
-    const dockerfile = `FROM bakehouse/base:bookworm AS base\nRUN echo building ${Math.random()}\nFROM base\nCOPY server.js /app/\n`
+    const dockerfile = `FROM localhost/bakehouse/base:bookworm AS base\nRUN echo building ${Math.random()}\nFROM base\nCOPY server.js /app/\n`
     await using project = await makeProject({ ...WEB_FILES, 'web/Dockerfile': dockerfile })
     const asked = await project.bake(['image', '--no-wait'])
     expect(asked, asked.stderr).toMatchObject({ code: 0 })
@@ -83,7 +83,7 @@ describe('bake image, from a commit to a digest', () => {
   test('a failing Dockerfile exits 3 with the step and its output; fixed and retried it builds', async () => {
     await using project = await makeProject({
       ...WEB_FILES,
-      'web/Dockerfile': 'FROM bakehouse/base:bookworm\nCOPY server.js /\nRUN echo about to fail; exit 7\n',
+      'web/Dockerfile': 'FROM localhost/bakehouse/base:bookworm\nCOPY server.js /\nRUN echo about to fail; exit 7\n',
     })
     const failed = await project.bake(['image'])
     expect(failed.code).toBe(3)
@@ -105,7 +105,7 @@ describe('bake image, from a commit to a digest', () => {
   test('cancel stops a running build', async () => {
     await using project = await makeProject({
       ...WEB_FILES,
-      'web/Dockerfile': `FROM bakehouse/base:bookworm\nCOPY server.js /\nRUN echo sleeping ${Math.random()}; sleep 300\n`,
+      'web/Dockerfile': `FROM localhost/bakehouse/base:bookworm\nCOPY server.js /\nRUN echo sleeping ${Math.random()}; sleep 300\n`,
     })
     await using asking = project.start(['image'])
     await asking.waitFor('stderr', /\| sleeping/)
@@ -121,7 +121,7 @@ describe('bake image, from a commit to a digest', () => {
   test('Ctrl-C while following detaches with 130; the build goes on', async () => {
     await using project = await makeProject({
       ...WEB_FILES,
-      'web/Dockerfile': `FROM bakehouse/base:bookworm\nCOPY server.js /\nRUN echo napping ${Math.random()}; sleep 3\n`,
+      'web/Dockerfile': `FROM localhost/bakehouse/base:bookworm\nCOPY server.js /\nRUN echo napping ${Math.random()}; sleep 3\n`,
     })
     await using asking = project.start(['image'])
     await asking.waitFor('stderr', /\| napping/)
@@ -138,7 +138,7 @@ describe('bake image, from a commit to a digest', () => {
   test('two who ask at once share the host and one build', async () => {
     await using project = await makeProject({
       ...WEB_FILES,
-      'web/Dockerfile': `FROM bakehouse/base:bookworm\nCOPY server.js /\nRUN echo ${Math.random()}; sleep 1\n`,
+      'web/Dockerfile': `FROM localhost/bakehouse/base:bookworm\nCOPY server.js /\nRUN echo ${Math.random()}; sleep 1\n`,
     })
     const both = await Promise.all([project.bake(['image']), project.bake(['image'])])
     expect(both.map(({ code }) => code)).toEqual([0, 0])

@@ -6,7 +6,7 @@ import { fromWire, type Hello, type HostInfo, type Role } from './protocol.ts'
 import type { SpawnCommand, SpawnedHost } from './spawn.ts'
 import { hostFiles, prepareStateDir } from './state-dir.ts'
 
-export { type HostStatus, hostStatus, stopHost } from './status.ts'
+export { hostStatus, stopHost } from './status.ts'
 
 export interface ConnectOptions {
   stateDir: string

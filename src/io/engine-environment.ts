@@ -1,6 +1,5 @@
-import { execFile } from 'node:child_process'
 import { readdir, readFile } from 'node:fs/promises'
-import { promisify } from 'node:util'
+import { runTool } from './run-tool.ts'
 
 /** Where dockerd listens unless told. */
 const DEFAULT_SOCKETS = new Set(['unix:///var/run/docker.sock', 'unix:///run/docker.sock'])
@@ -15,10 +14,8 @@ export async function engineEnvironment(host: string): Promise<Record<string, st
   const environ = pid && (await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => undefined))
   if (environ) return variables(environ.split('\0'))
   if (!DEFAULT_SOCKETS.has(host)) return undefined
-  const show = await promisify(execFile)('systemctl', ['show', '--property=Environment', '--value', 'docker'], {
-    timeout: 5_000,
-  }).catch(() => undefined)
-  return show?.stdout.trim() ? variables(show.stdout.trim().split(/\s+/)) : undefined
+  const show = await runTool('systemctl', ['show', '--property=Environment', '--value', 'docker']).catch(() => undefined)
+  return show ? variables(show.split(/\s+/)) : undefined
 }
 
 async function engineProcess(host: string): Promise<string | undefined> {
