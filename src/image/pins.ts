@@ -62,7 +62,7 @@ async function resolvePin(request: PinRequest, options: PinOptions, heads: Map<s
   const parsed = parse(request)
   if (parsed.digest !== undefined) return undefined
   const full = formatReference(parsed)
-  const image = await localImage(reference, options)
+  const { image, error: engineError } = await localImage(reference, options)
   if (image && parsed.host === ENGINE_ONLY_HOST) return { reference, digest: image.id, local: true }
   if (image?.repoDigests.length === 0) return localPin(request, image, 'it was made here', options)
   const asked = heads.get(full) ?? ask(parsed, image !== undefined, options)
@@ -77,6 +77,8 @@ async function resolvePin(request: PinRequest, options: PinOptions, heads: Map<s
     return { reference, digest: head.found.digest }
   }
   if (image) return localPin(request, image, head.error ? messageOfKnown(head.error) : `${parsed.host} doesn't have it`, options)
+  // The engine may have it, and nobody can tell: its absence is what the person must know, not the reference's.
+  if (engineError !== undefined && request.use !== 'syntax') throw engineError
   if (head.error === undefined || (options.engine && parsed.host === ENGINE_ONLY_HOST)) throw notFound(request, parsed, options)
   if (request.use === 'syntax' && options.engine && isUnreachable(head.error) && BUILT_IN_FRONTEND.test(reference)) {
     options.onNote?.(`${messageOfKnown(head.error)}: the engine's built-in frontend stands in for ${reference}`)
@@ -94,9 +96,16 @@ async function ask(reference: Reference, haveLocal: boolean, { registry, signal 
   }
 }
 
-/** An engine that doesn't answer has no image to offer; whoever builds will say so. */
-async function localImage(reference: string, { engine }: PinOptions): Promise<EngineImage | undefined> {
-  return engine?.image(reference).catch(() => undefined)
+/** An engine that doesn't answer has no image to offer; that matters only if the registry has none either. */
+async function localImage(
+  reference: string,
+  { engine }: PinOptions,
+): Promise<{ image?: EngineImage | undefined; error?: unknown }> {
+  try {
+    return { image: await engine?.image(reference) }
+  } catch (error) {
+    return { error }
+  }
 }
 
 function localPin({ reference }: PinRequest, image: EngineImage, why: string, { onNote }: PinOptions): Pin {

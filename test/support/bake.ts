@@ -18,6 +18,8 @@ export interface BakeOptions {
   built?: boolean
   /** Another entry point, absolute. */
   entry?: string
+  /** Put before node and its arguments: `nsenter`, `unshare`. */
+  prefix?: string[]
 }
 
 export interface BakeResult {
@@ -47,7 +49,14 @@ export const runBake = (args: readonly string[], options: BakeOptions = {}): Pro
 export function startBake(args: readonly string[], options: BakeOptions = {}): RunningBake {
   const built = options.built ?? process.env.BAKE_TEST_BUILT === '1'
   const entry = options.entry ?? (built ? BUILT : DEV)
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', entry, ...args], {
+  const [command = '', ...argv] = [
+    ...(options.prefix ?? []),
+    process.execPath,
+    '--disable-warning=ExperimentalWarning',
+    entry,
+    ...args,
+  ]
+  const child = spawn(command, argv, {
     cwd: options.cwd,
     env: environment(options.env),
     stdio: 'pipe',

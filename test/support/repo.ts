@@ -73,7 +73,7 @@ export async function makeRepo(
     git: (...args) => git(dir, ...args),
     async commit(change, message = 'a change') {
       await (typeof change === 'function' ? change(dir) : writeFiles(dir, change))
-      await git(dir, 'add', '--all', '--force')
+      await git(dir, 'add', '--all', '--force', '--', '.', ':(exclude).bake')
       await git(dir, 'commit', '-q', '--allow-empty', '-m', message)
       return git(dir, 'rev-parse', 'HEAD')
     },

@@ -10,6 +10,8 @@ export interface ClassicEngine extends AsyncDisposable {
   readonly host: string
   /** A registry that only this engine reaches. */
   readonly registry: string
+  /** argv that puts a command into its network, so that both reach the same loopback. */
+  readonly inside: string[]
 }
 
 /** dockerd's own way to end: it stops its containerd and unmounts. */
@@ -18,8 +20,9 @@ const GRACE_MS = 10_000
 /**
  * A second Docker engine, without the containerd image store, and a registry, in namespaces of their own: `--bridge none` in the host's network namespace
  * would take the host engine's bridge away. No RUN in there (no network, no cgroups of its own); COPY works. Needs root on Linux.
+ * `dataMiB`: its data are on a disk of that size.
  */
-export async function startClassicEngine(): Promise<ClassicEngine> {
+export async function startClassicEngine(options: { dataMiB?: number } = {}): Promise<ClassicEngine> {
   const dir = await mkdtemp(join(tmpdir(), 'bake-classic-'))
   const socket = join(dir, 'docker.sock')
   await mkdir(join(dir, 'data'))
@@ -32,7 +35,8 @@ export async function startClassicEngine(): Promise<ClassicEngine> {
       http: { addr: '127.0.0.1:5000' },
     }),
   )
-  const script = `mount -t tmpfs tmpfs /run && ip link set lo up && { docker-registry serve "$1/registry.yml" & }
+  const disk = options.dataMiB ? `mount -t tmpfs -o size=${options.dataMiB}m tmpfs "$1/data" && ` : ''
+  const script = `${disk}mount -t tmpfs tmpfs /run && ip link set lo up && { docker-registry serve "$1/registry.yml" & }
 exec dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root /run/docker --pidfile /run/docker.pid --host "unix://$1/docker.sock" \
   --bridge none --iptables=false --ip6tables=false --storage-driver vfs`
   const namespaces = ['--mount', '--net', '--pid', '--fork', '--mount-proc', '--kill-child']
@@ -57,5 +61,6 @@ exec dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root /r
     await dispose()
     throw error
   })
-  return { host, registry: 'localhost:5000', [Symbol.asyncDispose]: dispose }
+  const inside = ['nsenter', `--net=/proc/${engine.pid}/ns/net`, '--']
+  return { host, registry: 'localhost:5000', inside, [Symbol.asyncDispose]: dispose }
 }
