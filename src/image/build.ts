@@ -22,7 +22,9 @@ const NOT_RETRIED = new Set([
   'buildx_missing',
   'buildx_too_old',
   'engine_denied',
-  'multi_platform_unsupported',
+  'platforms_unsupported',
+  'attestations_unsupported',
+  'ssh_agent_missing',
 ])
 const BACKOFF_SECONDS = [2, 8]
 

@@ -194,9 +194,11 @@ function contextsOf(definition: ImageDefinition, inputs: ImageInputs, root: stri
  */
 function cachesOf(job: ImageJob, engine: EngineInfo, world: ImageWorld): Pick<BuildRequest, 'cacheFrom' | 'cacheTo'> {
   const branches = [...new Set([job.branch ?? DEFAULT_BRANCH, DEFAULT_BRANCH])]
-  if (!engine.containerdStore)
-    return { cacheFrom: branches.map((branch) => formatReference({ ...world.target(job.image), tag: tags.branch(branch) })) }
-  const caches = branches.map((branch) => world.cache(job.image, branch))
+  const caches = branches.map((branch) =>
+    engine.containerdStore
+      ? world.cache(job.image, branch)
+      : formatReference({ ...world.target(job.image), tag: tags.branch(branch) }),
+  )
   return { cacheFrom: caches, cacheTo: caches[0] }
 }
 
