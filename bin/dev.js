@@ -1,10 +1,7 @@
 // The CLI straight from src, without a build: Node strips the types. Slower to start, because no manifest says which command is where.
 import { fileURLToPath } from 'node:url'
-import { settings } from '@oclif/core/settings'
 import pjson from '../package.json' with { type: 'json' }
 import { main } from '../src/cli/main.ts'
-
-settings.enableAutoTranspile = false
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const oclif = { ...pjson.oclif, commands: './src/commands' }

@@ -11,9 +11,5 @@ if (!existsSync(new URL('../oclif.manifest.json', import.meta.url))) {
   process.exit(4)
 }
 
-const { settings } = await import('@oclif/core/settings')
-// Else NODE_ENV=test or development makes oclif look for src/*.ts and a loader for them.
-settings.enableAutoTranspile = false
-
 const { main } = await import('../dist/cli/main.js')
 await main(root)

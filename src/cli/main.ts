@@ -10,7 +10,9 @@ export async function main(root: NonNullable<LoadOptions>, argv = process.argv.s
   surviveClosedPipes()
   process.on('uncaughtException', (error) => void endWith(error, root, argv))
   process.on('unhandledRejection', (error) => void endWith(error, root, argv))
-  const { run } = await import('@oclif/core/run')
+  const [{ run }, { settings }] = await Promise.all([import('@oclif/core/run'), import('@oclif/core/settings')])
+  // Else NODE_ENV=test or development makes oclif look for src/*.ts and a loader for them.
+  settings.enableAutoTranspile = false
   try {
     await run(argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv, root)
   } catch (error) {

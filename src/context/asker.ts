@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { parseConfig } from '../config.ts'
 import type { Emit } from '../events.ts'
 import { type Asked, type AskWorld, askImages, planCommit } from '../image/ask.ts'
@@ -85,6 +86,11 @@ async function openAsker(
   const { checkout, configPath, repository } = await openCheckout(project)
   const services = await connectServices(project, checkout.root, 'client', emit, signal)
   const engine = lazyEngine()
+  let queue: ReturnType<typeof services.queue> | undefined
+  const openQueue = () => {
+    queue ??= services.queue()
+    return queue
+  }
   const world: AskWorld = {
     ledger: project.ledger,
     registry: new HttpRegistry(),
@@ -97,10 +103,11 @@ async function openAsker(
     configPath,
     parseConfig,
     async preflight() {
-      const { assertBuildx } = await import('../io/buildx.ts')
-      await Promise.all([engine.ping(), assertBuildx()])
+      const { assertBuildx } = await import('../io/buildx-find.ts')
+      await Promise.all([engine.ping(), assertBuildx(process.env, join(project.stateDir, 'buildx.json'))])
     },
-    queue: services.queue,
+    expectWork: () => void openQueue().catch(() => {}),
+    queue: openQueue,
     pollMs: project.pollMs,
     emit,
     settled,

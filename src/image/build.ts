@@ -8,7 +8,7 @@ import type { Tools, Verdict } from '../jobs/loop.ts'
 import { type BuildRecord, ENDED, readBuild, writeBuild } from '../jobs/records.ts'
 import { Redactor } from '../jobs/redact.ts'
 import { keys } from '../names.ts'
-import { makeImage } from './make.ts'
+import { makeImage, verifyJob } from './make.ts'
 import { moveBranch, tagCommit, writeImageDocument } from './publish.ts'
 import { failureOf, type PublishedEntry, takeTurn } from './turn.ts'
 import { BuildStopped, watchClaim } from './watch.ts'
@@ -26,6 +26,8 @@ const NOT_RETRIED = new Set([
   'attestations_unsupported',
   'ssh_agent_missing',
 ])
+/** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */
+const SUSPECT = new Set(['key_mismatch', 'repository_not_allowed'])
 const BACKOFF_SECONDS = [2, 8]
 
 /**
@@ -57,6 +59,8 @@ async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, to
     await end(record, { status: 'failed', failure: turn.failure }, world)
     return turn.bury ? { do: 'bury', reason: turn.failure.code } : { do: 'remove' }
   }
+  // A commit gets the tag of an image that follows from it, whatever the job says.
+  const fetched = turn.kind === 'published' && !turn.own ? await fetchAndVerify(job, world, tools) : undefined
   const published = turn.kind === 'published' ? turn : await buildAndPublish(job, record, turn, lease, world, tools)
   if (published === 'lost' || 'do' in published) return published
 
@@ -64,11 +68,17 @@ async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, to
   await failpoint('image-document')
   const tag = await tagCommit(job, published, world)
   await failpoint('commit-tag')
-  await moveBranch(job, published, world, tools.abort)
+  await moveBranch(job, published, world, { signal: tools.abort, fetched })
   await failpoint('branch-tag')
   const { digest, sizeBytes } = published
   const reference = `${formatTarget(world, job)}@${digest}`
   return await end(record, { status: published.own ? 'built' : 'tagged', reference, digest, tag, sizeBytes }, world)
+}
+
+async function fetchAndVerify(job: ImageJob, world: ImageWorld, { abort: signal }: Tools): Promise<{ tip?: string }> {
+  const fetched = await world.source(job.repository).fetch({ commit: job.commit, branch: job.branch, signal })
+  await verifyJob(job, world)
+  return fetched
 }
 
 /** Builds under claim n and wins entry n+1, or says what becomes of the message; `lost`: entry n+1 is somebody else's. */
@@ -131,11 +141,13 @@ async function giveUp(
   const raw = failureOf(error)
   const failure = { ...raw, message: log.redact(raw.message) }
   const kind = failure.kind
-  if (!(await append(world.ledger, claims, { ...entry, cause: kind, failure }))) return 'lost'
+  // Who waits for this key adopts a user's failure; one of the job itself is no fact about the key.
+  const cause = SUSPECT.has(failure.code) ? 'released' : kind
+  if (!(await append(world.ledger, claims, { ...entry, cause, failure }))) return 'lost'
   const tries = claims.worldFailures(job.build) + 1
   if (kind !== 'world' || NOT_RETRIED.has(failure.code)) {
     await end(record, { status: 'failed', failure }, world)
-    return kind === 'ours' ? { do: 'bury', reason: failure.code } : { do: 'remove' }
+    return kind === 'ours' || SUSPECT.has(failure.code) ? { do: 'bury', reason: failure.code } : { do: 'remove' }
   }
   if (tries >= MAX_WORLD_FAILURES) {
     await end(record, { status: 'failed', failure }, world)
@@ -160,7 +172,8 @@ async function settle(error: unknown, record: BuildRecord, world: ImageWorld, to
   if (tools.abort.aborted || tools.drain.aborted) return { do: 'release', inSeconds: 0 }
   if (!(error instanceof BakeError) || error.kind !== 'world' || NOT_RETRIED.has(error.code)) {
     await end(record, { status: 'failed', failure: failureOf(error) }, world)
-    return error instanceof BakeError ? { do: 'remove' } : { do: 'bury', reason: messageOf(error).slice(0, 200) }
+    if (error instanceof BakeError && !SUSPECT.has(error.code)) return { do: 'remove' }
+    return { do: 'bury', reason: error instanceof BakeError ? error.code : messageOf(error).slice(0, 200) }
   }
   // Attempts are counted in the claim log; what fails before or after a claim is counted by deliveries.
   if (tools.receives < MAX_WORLD_FAILURES * 2)

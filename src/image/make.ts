@@ -102,7 +102,7 @@ export async function makeImage(
 }
 
 /** The commit's own bake.yaml decides; a job whose key doesn't follow from it was made by another bake, or by nobody honest. */
-async function verifyJob(
+export async function verifyJob(
   job: ImageJob,
   world: ImageWorld,
 ): Promise<{ definition: ImageDefinition; inputs: ImageInputs; platforms: string[] }> {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { stat } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { delimiter, isAbsolute, join } from 'node:path'
 import { promisify } from 'node:util'
 import { unavailable } from '../errors.ts'
@@ -39,9 +39,15 @@ export async function findBuildx(env: NodeJS.ProcessEnv = process.env): Promise<
   return undefined
 }
 
-/** The plugin, fit for use. Throws buildx_missing or buildx_too_old (exit 4). */
-export async function assertBuildx(env: NodeJS.ProcessEnv = process.env): Promise<Buildx> {
+/**
+ * The plugin, fit for use. Throws buildx_missing or buildx_too_old (exit 4).
+ * @param memo a file in which versions are remembered for the next process; a damaged one is written anew.
+ */
+export async function assertBuildx(env: NodeJS.ProcessEnv = process.env, memo?: string): Promise<Buildx> {
+  if (memo !== undefined) await recall(memo)
+  const known = versions.size
   const buildx = await findBuildx(env)
+  if (memo !== undefined && versions.size > known) await writeFile(memo, JSON.stringify([...versions])).catch(() => {})
   const next = 'bin/setup installs it on Debian and Ubuntu; elsewhere: https://github.com/docker/buildx#installing'
   if (!buildx) throw unavailable('buildx_missing', 'the docker-buildx plugin is not installed', { next })
   const [major = 0, minor = 0] = buildx.version.split('.').map(Number)
@@ -54,6 +60,17 @@ export async function assertBuildx(env: NodeJS.ProcessEnv = process.env): Promis
       ids: { path: buildx.path },
     },
   )
+}
+
+async function recall(memo: string): Promise<void> {
+  try {
+    const entries: unknown = JSON.parse(await readFile(memo, 'utf8'))
+    if (!Array.isArray(entries)) return
+    for (const [key, version] of entries)
+      if (typeof key === 'string' && /^\d+\.\d+\.\d+$/.test(String(version))) versions.set(key, String(version))
+  } catch {
+    // None yet, or half of one.
+  }
 }
 
 async function candidates(env: NodeJS.ProcessEnv): Promise<string[]> {

@@ -24,7 +24,7 @@ export async function registryReady(port: number, ended: Promise<unknown>, files
 }
 
 /** The registry's failure, with the last lines of its log. */
-export async function registryFailed(what: string, files: HostFiles): Promise<BakeError> {
+async function registryFailed(what: string, files: HostFiles): Promise<BakeError> {
   const tail = await tailOf(files.registryLog)
   const ids = { log: files.registryLog }
   if (/no space left on device/i.test(tail))
