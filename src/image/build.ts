@@ -60,7 +60,7 @@ async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, to
     return turn.bury ? { do: 'bury', reason: turn.failure.code } : { do: 'remove' }
   }
   // A commit gets the tag of an image that follows from it, whatever the job says.
-  const fetched = turn.kind === 'published' && !turn.own ? await fetchAndVerify(job, world, tools) : undefined
+  const fetched = turn.kind === 'published' ? await fetchAndVerify(job, world, tools) : undefined
   const published = turn.kind === 'published' ? turn : await buildAndPublish(job, record, turn, lease, world, tools)
   if (published === 'lost' || 'do' in published) return published
 
