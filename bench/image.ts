@@ -81,7 +81,7 @@ export default async function image(runs = 9, parts = ['again', 'line', 'big', '
 
 /** The same commit again, and a new commit that leaves the context alone. */
 function again(runs: number): object {
-  using project = new Project(app('again'))
+  using project = new Project(app(`again ${Math.random()}`))
   const buildxLog = spyOnBuildx(project)
   project.bake('image')
   const buildxBefore = buildxLog().length
@@ -132,18 +132,18 @@ function spyOnBuildx(project: Project): () => string[] {
 
 /** One source line changed, against raw. */
 function line(runs: number): object {
-  using project = new Project(app('line'))
+  using project = new Project(app(`line ${Math.random()}`))
   project.bake('image')
   using raw = new Raw(join(project.dir, 'web'), project.host.registry, 'line')
   raw.build()
   const pairs = alternate(
     runs,
     (n) => {
-      writeFileSync(join(raw.dir, 'server.js'), `console.log('raw ${n}')\n`)
+      writeFileSync(join(raw.dir, 'server.js'), `console.log('raw ${n} ${Math.random()}')\n`)
       return raw.build()
     },
     (n) => {
-      project.write({ 'web/server.js': `console.log('bake ${n}')\n` })
+      project.write({ 'web/server.js': `console.log('bake ${n} ${Math.random()}')\n` })
       project.commit(`line ${n}`)
       return project.bake('image').ms
     },
@@ -172,11 +172,11 @@ function big(runs: number): object {
   const pairs = alternate(
     runs,
     (n) => {
-      writeFileSync(join(raw.dir, 'src/1/file-100.js'), `raw ${n}\n`)
+      writeFileSync(join(raw.dir, 'src/1/file-100.js'), `raw ${n} ${Math.random()}\n`)
       return raw.build()
     },
     (n) => {
-      project.write({ 'web/src/1/file-100.js': `bake ${n}\n` })
+      project.write({ 'web/src/1/file-100.js': `bake ${n} ${Math.random()}\n` })
       project.commit(`big ${n}`)
       return project.bake('image').ms
     },
@@ -192,7 +192,7 @@ function many(runs: number): object {
   const files: Record<string, string> = { 'bake.yaml': bakeYaml(Object.fromEntries(names.map((name) => [name, name]))) }
   for (const name of names) {
     files[`${name}/Dockerfile`] = `FROM ${BASE_IMAGE}\nWORKDIR /app\nCOPY server.js ./\nRUN node --check server.js\n`
-    files[`${name}/server.js`] = `console.log('${name}')\n`
+    files[`${name}/server.js`] = `console.log('${name} ${Math.random()}')\n`
   }
   using project = new Project(files)
   project.bake('image')
@@ -203,11 +203,11 @@ function many(runs: number): object {
   const pairs = alternate(
     runs,
     (n) => {
-      touch(`one ${n}`)
+      touch(`one ${n} ${Math.random()}`)
       return project.bake('image', '--image', 'svc-3').ms
     },
     (n) => {
-      touch(`many ${n}`)
+      touch(`many ${n} ${Math.random()}`)
       return project.bake('image').ms
     },
   )
