@@ -7,6 +7,13 @@ export const COMMIT_PATTERN = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/
 export const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/
 export const KEY_PATTERN = /^[0-9a-f]{64}$/
 
+/** The rules of git-check-ref-format(1) for a branch, for names that come with a job; one that starts with - is refused as well. */
+export function isBranchName(name: string): boolean {
+  if (name === '' || name === '@' || name.startsWith('-') || name.endsWith('.')) return false
+  if (/[\0-\x20\x7f~^:?*[\\]|\.\.|@\{/.test(name)) return false
+  return name.split('/').every((part) => part !== '' && !part.startsWith('.') && !part.endsWith('.lock'))
+}
+
 const CROCKFORD = '0123456789abcdefghjkmnpqrstvwxyz'
 /** 9 Crockford digits hold 45 bits of milliseconds: until the year 3084. */
 const LAST_MS = 2 ** 45 - 1

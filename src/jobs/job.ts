@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { refused } from '../errors.ts'
-import { BUILD_ID_PATTERN, COMMIT_PATTERN, KEY_PATTERN, NAME_PATTERN } from '../names.ts'
+import { BUILD_ID_PATTERN, COMMIT_PATTERN, isBranchName, KEY_PATTERN, NAME_PATTERN } from '../names.ts'
 
 /** SQS takes 256 KiB to 1 MiB depending on the queue's age and the emulator; ours never come near. */
 const MAX_JOB_BYTES = 200 * 1024
@@ -29,7 +29,7 @@ const imageJobSchema = z.strictObject({
   key: z.string().regex(KEY_PATTERN),
   pins: z.array(pinSchema).max(200),
   /** The branch that was asked for, whose tag moves; none for a tag or a bare SHA. */
-  branch: z.string().min(1).max(250).optional(),
+  branch: z.string().max(250).refine(isBranchName, 'no branch name').optional(),
   priority: z.enum(['normal', 'high']),
   /** Append `withdrawn` first and build anew. */
   rebuild: z.boolean(),
