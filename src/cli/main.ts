@@ -10,6 +10,8 @@ export async function main(root: NonNullable<LoadOptions>, argv = process.argv.s
   surviveClosedPipes()
   process.on('uncaughtException', (error) => void endWith(error, root, argv))
   process.on('unhandledRejection', (error) => void endWith(error, root, argv))
+  // Node would end with 13 and not a word: something waits for what nothing will do any more.
+  process.on('beforeExit', () => void endWith(new Error('the command waits for something that never comes'), root, argv))
   const [{ run }, { settings }] = await Promise.all([import('@oclif/core/run'), import('@oclif/core/settings')])
   // Else NODE_ENV=test or development makes oclif look for src/*.ts and a loader for them.
   settings.enableAutoTranspile = false

@@ -25,6 +25,7 @@ export class CatFile implements AsyncDisposable {
   /** Bytes that the answer in progress needs before it is worth looking at. */
   #needed = 1
   #stderr = ''
+  #closing: ChildProcess | undefined
 
   constructor(args: string[], options: GitOptions) {
     this.#args = args
@@ -66,7 +67,10 @@ export class CatFile implements AsyncDisposable {
   async close(): Promise<void> {
     const child = this.#child
     if (child === undefined) return
+    // One that has just ended holds nothing any more, but its streams have yet to be read to their end.
+    this.#closing = child
     child.ref()
+    for (const stream of [child.stdout, child.stderr]) (stream as Socket | null)?.ref()
     const closed = new Promise((resolve) => child.once('close', resolve))
     child.stdin?.end()
     child.stdout?.resume()
@@ -77,8 +81,9 @@ export class CatFile implements AsyncDisposable {
     return this.close()
   }
 
-  /** An answer that is waited for keeps the process alive, an idle git doesn't. */
+  /** An answer that is waited for keeps the process alive, and so does an end; an idle git doesn't. */
   #hold(yes: boolean): void {
+    if (this.#closing === this.#child) return
     const stdout = this.#child?.stdout as Socket | null | undefined
     if (yes) stdout?.ref()
     else stdout?.unref()
