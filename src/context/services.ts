@@ -1,5 +1,6 @@
 import type { Emit } from '../events.ts'
 import { connectHost, type HostConnection } from '../io/host/client.ts'
+import { variablesToHand } from '../io/host/handover.ts'
 import type { Queue } from '../io/queue.ts'
 import type { Reference } from '../io/registry.ts'
 import { tags } from '../names.ts'
@@ -35,6 +36,7 @@ export async function connectServices(
       version,
       spawn: { command: process.execPath, args: [...process.execArgv, hostEntry(), 'host'] },
       needsRegistry: project.config.registry === undefined,
+      variables: variablesToHand(process.env, process.cwd()),
       ...(signal ? { signal } : {}),
       onNotice: (text) => emit({ type: 'notice', level: 'info', text }),
     })

@@ -18,6 +18,8 @@ export interface ConnectOptions {
   /** How to start `bake host`. */
   spawn: SpawnCommand
   needsRegistry: boolean
+  /** What the host's own worker needs of this process's environment: see handover.ts. */
+  variables?: Record<string, string>
   /** How long to wait for a host to be ready; 20 s unless told. */
   deadlineMs?: number
   signal?: AbortSignal
@@ -90,8 +92,9 @@ export async function connectHost(options: ConnectOptions): Promise<HostConnecti
 }
 
 async function helloTo(info: HostInfo, options: ConnectOptions): Promise<Hello> {
-  const { role, version, needsRegistry } = options
-  return { type: 'hello', token: info.token, role, pid: process.pid, version, root: await realpath(options.root), needsRegistry }
+  const { role, version, needsRegistry, variables = {} } = options
+  const root = await realpath(options.root)
+  return { type: 'hello', token: info.token, role, pid: process.pid, version, root, needsRegistry, variables }
 }
 
 /** A host that is ending closes its connections when everything of it is free again. */

@@ -1,5 +1,6 @@
 import { type BakeError, unavailable } from '../../errors.ts'
 import type { Control, ControlHandlers } from './control.ts'
+import { takeVariables } from './handover.ts'
 import { stateDirInUse } from './ports.ts'
 import { type Hello, type HostMessage, toWire } from './protocol.ts'
 import type { HostServices } from './services.ts'
@@ -85,6 +86,7 @@ export class HostLife implements ControlHandlers {
       return { type: 'refused', error: toWire(error) }
     }
     this.#greeted = true
+    if (hello.role === 'client') takeVariables(hello.variables, process.env)
     // Starting a worker loads much: welcome first.
     setImmediate(() => this.#consider())
     const registry = services.registry()

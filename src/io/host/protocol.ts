@@ -24,6 +24,8 @@ export interface Hello {
   version: string
   root: string
   needsRegistry: boolean
+  /** A client's secrets for the host's own worker: see handover.ts. */
+  variables?: Record<string, string>
 }
 
 /** One JSON value per line, both ways. The first line of a connection tells the token and what it is for. */
@@ -81,8 +83,8 @@ export function parseInfo(text: string): HostInfo | undefined {
   }
 }
 
-/** Any message fits; more is no message of ours. */
-const MAX_LINE_CHARACTERS = 64 * 1024
+/** Any message fits, also a hello with all the variables that execve(2) lets a process have (a quarter of an 8 MiB stack); more is no message of ours. */
+const MAX_LINE_CHARACTERS = 4 * 1024 * 1024
 
 /** Calls `onMessage` with each line's JSON; what is no JSON or too long ends the connection. */
 export function readMessages<T>(socket: Socket, onMessage: (message: T) => void): void {
