@@ -36,7 +36,7 @@ function didYouMean(written: string, candidates: readonly string[]): string | un
  */
 export function usageError(error: unknown, command: string, flags: readonly string[]): unknown {
   if (error instanceof BakeError) {
-    error.message = withoutOclifFrame(error.message)
+    error.message = withoutFrame(error.message)
     return error
   }
   if (!isOclif(error)) return error
@@ -76,7 +76,10 @@ function usageMessage(error: OclifError, flags: readonly string[]): string {
       ? `missing argument${names.length > 1 ? 's' : ''} ${names.join(', ')}`
       : unexpected(names)
   }
-  const message = withoutOclifFrame(messageOf(error))
+  const message = oneLine(withoutFrame(messageOf(error)))
+  // It says so once for each of the two, with their values.
+  const both = /^--([\w-]+)=.* cannot also be provided when using --([\w-]+)/.exec(message)
+  if (both !== null) return `--${both[1]} and --${both[2]} can't be given together`
   const choice = /^Expected (?:(--[\w-]+)=)?(.*) to be one of: (.*)$/s.exec(message)
   if (choice === null) return message.charAt(0).toLowerCase() + message.slice(1)
   const [, flag = 'this argument', value = '', options = ''] = choice
@@ -90,11 +93,13 @@ function unknownFlag(written: string, flags: readonly string[]): string {
   return `unknown flag ${written.startsWith('--') ? '--' : '-'}${name}${meant === undefined ? '' : `; did you mean --${meant}?`}`
 }
 
-/** oclif puts "Parsing --flag", "The following error occurred:" and "See more help" around a message, over several lines. */
-const withoutOclifFrame = (message: string): string =>
+/** oclif puts "Parsing --flag", "The following error occurred:" and "See more help" around a message. */
+const withoutFrame = (message: string): string =>
   stripVTControlCharacters(message)
     .replace(/\nSee more help with --help/g, '')
     .replace(/^Parsing (--[\w-]+) \n\t/, '$1: ')
     .replace(/^The following errors? occurred:\s*/, '')
-    .replace(/\s*\n\s*/g, '; ')
     .trim()
+
+/** oclif's own messages go over several lines. */
+const oneLine = (message: string): string => message.replace(/\s*\n\s*/g, '; ')

@@ -31,12 +31,15 @@ export interface AskedForImages extends Asked {
 
 /** `bake image`: finds the commit, asks for its images, follows them. */
 export async function askForImages(project: Project, request: ImageRequest): Promise<AskedForImages> {
-  await using asker = await openAsker(project, request.emit, request.settled, request.signal)
-  const { commit, branch = request.branch } = await asker.checkout.resolve(request.subject)
+  const repository = await openCheckout(project)
+  await using checkout = repository.checkout
+  // First: for a commit that isn't there no host is started.
+  const { commit, branch = request.branch } = await checkout.resolve(request.subject)
+  using asker = await openAsker(project, repository, request)
   const { sha, tag } = request.subject
   const untold =
     sha === undefined && tag === undefined && request.subject.branch === undefined
-      ? noteChanges(asker.checkout, commit, request.emit)
+      ? noteChanges(checkout, commit, request.emit)
       : undefined
   const ask = { commit, branch, images: request.images, rebuild: request.rebuild }
   const subject = { commit, ...(branch === undefined ? {} : { branch }) }
@@ -79,11 +82,9 @@ function lazyEngine(): Engine {
 /** Everything for `bake image`; disposing it lets go of the host. */
 async function openAsker(
   project: Project,
-  emit: Emit,
-  settled: () => Promise<void>,
-  signal: AbortSignal,
-): Promise<{ world: AskWorld; checkout: Checkout } & AsyncDisposable> {
-  const { checkout, configPath, repository } = await openCheckout(project)
+  { checkout, configPath, repository }: Awaited<ReturnType<typeof openCheckout>>,
+  { emit, settled, signal }: Pick<ImageRequest, 'emit' | 'settled' | 'signal'>,
+): Promise<{ world: AskWorld } & Disposable> {
   const services = await connectServices(project, checkout.root, 'client', emit, signal)
   const engine = lazyEngine()
   let queue: ReturnType<typeof services.queue> | undefined
@@ -112,12 +113,5 @@ async function openAsker(
     emit,
     settled,
   }
-  return {
-    world,
-    checkout,
-    async [Symbol.asyncDispose]() {
-      services[Symbol.dispose]()
-      await checkout[Symbol.asyncDispose]()
-    },
-  }
+  return { world, [Symbol.dispose]: () => services[Symbol.dispose]() }
 }

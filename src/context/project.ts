@@ -1,6 +1,6 @@
 import { dirname, join, relative, resolve } from 'node:path'
 import { type Config, findConfig, loadConfig } from '../config.ts'
-import { unavailable } from '../errors.ts'
+import { BakeError, refused } from '../errors.ts'
 import { Checkout } from '../io/git.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { DirectoryLedger } from '../io/ledger-directory.ts'
@@ -18,11 +18,11 @@ export interface Project {
   pollMs: number
 }
 
-/** Throws config_missing, config_invalid (exit 2), or not_built (exit 2) for settings that no code serves yet. */
+/** Throws config_missing, config_invalid, bare_repository, or not_built for settings that no code serves yet: all exit 2. */
 export async function openProject(cwd = process.cwd()): Promise<Project> {
-  const config = await loadConfig(await findConfig(cwd))
+  const config = await loadConfig(await findConfig(cwd).catch((error: unknown) => explainMissing(error, cwd)))
   if (config.aws) {
-    throw unavailable('not_built', `${config.file} has aws:, and this version of bake works on one machine only`, {
+    throw refused('not_built', `${config.file} has aws:, and this version of bake works on one machine only`, {
       next: 'leave aws: out for now',
       ids: { config: config.file },
     })
@@ -30,6 +30,15 @@ export async function openProject(cwd = process.cwd()): Promise<Project> {
   const dir = dirname(resolve(config.file))
   const stateDir = resolve(process.env.BAKE_STATE_DIR || join(dir, '.bake'))
   return { config, dir, stateDir, ledger: new DirectoryLedger(join(stateDir, 'ledger')), pollMs: LOCAL_POLL_MS }
+}
+
+/** In a bare repository no bake.yaml can be found, and `bake init` would be the wrong advice. */
+async function explainMissing(error: unknown, cwd: string): Promise<never> {
+  const checkout = await Checkout.open(cwd).catch((why: unknown) => {
+    throw why instanceof BakeError && why.code === 'bare_repository' ? why : error
+  })
+  await checkout.close()
+  throw error
 }
 
 /** The git repository around bake.yaml, and bake.yaml's path in it. */

@@ -1,5 +1,5 @@
 import type { Config } from '../config.ts'
-import { refused } from '../errors.ts'
+import { BakeError, refused } from '../errors.ts'
 import type { Emit, ImageOutcome } from '../events.ts'
 import type { Queue } from '../io/queue.ts'
 import { formatBody, type ImageJob } from '../jobs/job.ts'
@@ -47,8 +47,21 @@ export async function planCommit(ask: Ask, world: AskWorld, signal: AbortSignal)
       ids: { commit: ask.commit },
     })
   }
-  const config = world.parseConfig(Buffer.from(text).toString('utf8'), `${world.configPath} (commit ${ask.commit.slice(0, 12)})`)
+  const config = parseCommitted(Buffer.from(text).toString('utf8'), ask.commit, world)
   return planImages(ask, config, world.configPath.slice(0, world.configPath.lastIndexOf('/') + 1), world, signal)
+}
+
+/** Named as git names it: `git show <commit>:bake.yaml` prints what the line numbers are about. */
+function parseCommitted(text: string, commit: string, world: AskWorld): Config {
+  const name = `${commit.slice(0, 12)}:${world.configPath}`
+  try {
+    return world.parseConfig(text, name)
+  } catch (error) {
+    if (!(error instanceof BakeError)) throw error
+    const { kind, exit, code, message, ids } = error
+    const next = `images are defined by the bake.yaml of the commit being built: correct ${world.configPath}, commit it, then ask again`
+    throw new BakeError(kind, exit, code, message, { next, ids, cause: error })
+  }
 }
 
 /** The asker's story: plan → enqueue what is missing → follow it to its end. */

@@ -25,6 +25,7 @@ const NOT_RETRIED = new Set([
   'platforms_unsupported',
   'attestations_unsupported',
   'ssh_agent_missing',
+  'ledger_damaged',
 ])
 /** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */
 const SUSPECT = new Set(['key_mismatch', 'repository_not_allowed'])
@@ -182,9 +183,9 @@ async function settle(error: unknown, record: BuildRecord, world: ImageWorld, to
   return { do: 'bury', reason: error.code }
 }
 
-/** The asker's record, or one made from the job when the asker died before it could write it. */
+/** The asker's record, or one made from the job, which says all of it, when the asker died before it could write it or it is damaged. */
 async function openRecord(job: ImageJob, world: ImageWorld): Promise<BuildRecord> {
-  const known = await readBuild(world.ledger, job.build)
+  const known = await readBuild(world.ledger, job.build).catch(unlessDamaged)
   if (known) return known
   const { build, project, repository, config, commit, image, key, branch, priority, rebuild } = job
   return {
@@ -204,6 +205,10 @@ async function openRecord(job: ImageJob, world: ImageWorld): Promise<BuildRecord
   }
 }
 
+const unlessDamaged = (error: unknown): undefined => {
+  if (!(error instanceof BakeError && error.code === 'ledger_damaged')) throw error
+}
+
 async function noteLeader(record: BuildRecord, leader: { build: string; claim: number }, world: ImageWorld): Promise<void> {
   if (leader.build === record.build) return
   Object.assign(record, { status: 'waiting', leader })
@@ -216,7 +221,7 @@ async function requeue(record: BuildRecord, world: ImageWorld): Promise<void> {
 }
 
 async function end(record: BuildRecord, outcome: Partial<BuildRecord>, world: ImageWorld): Promise<Verdict> {
-  const current = await readBuild(world.ledger, record.build)
+  const current = await readBuild(world.ledger, record.build).catch(unlessDamaged)
   // A second delivery of this message got here first: its end stands.
   if (current && ENDED.has(current.status)) return { do: 'remove' }
   await writeBuild(world.ledger, { ...record, leader: undefined, ...outcome, endedAt: Date.now() })

@@ -114,7 +114,10 @@ export async function verifyJob(
     })
   const config = world.parseConfig(Buffer.from(text).toString('utf8'), job.config)
   const definition = config.images.find((image) => image.name === job.image)
-  if (!definition) throw refused('unknown_image', `bake.yaml of commit ${job.commit.slice(0, 12)} defines no image ${job.image}`)
+  if (!definition)
+    throw refused('unknown_image', `bake.yaml of commit ${job.commit.slice(0, 12)} defines no image ${job.image}`, {
+      next: `it defines: ${config.images.map(({ name }) => name).join(', ')}`,
+    })
   const platforms = definition.platforms.length > 0 ? definition.platforms : world.defaultPlatforms
   const prefix = dirname(job.config) === '.' ? '' : `${dirname(job.config)}/`
   const inputs = await collectInputs(objects, job.commit, prefix, definition, platforms)

@@ -83,6 +83,9 @@ export class Claims {
   }
 }
 
+const RESTORE =
+  'the claim log decides who publishes: restore the entry from a backup, or move the whole log of this key out of the ledger and ask again'
+
 /** Reads the whole log of a key. Throws `ledger_damaged` when an entry is unreadable or missing in between. */
 export async function readClaims(ledger: Ledger, key: string): Promise<Claims> {
   const names = await ledger.list(keys.claims(key))
@@ -95,7 +98,7 @@ export async function readClaims(ledger: Ledger, key: string): Promise<Claims> {
       `claim log entry ${names[n]} is ${parsed.success ? `out of sequence (expected ${n})` : 'not what bake writes'}`,
       {
         ids: { key },
-        next: 'the claim log decides who publishes: restore the entry from a backup, or use --rebuild after moving the log away',
+        next: RESTORE,
       },
     )
   })
@@ -112,6 +115,7 @@ export async function refreshClaims(ledger: Ledger, claims: Claims): Promise<Cla
     if (!parsed.success)
       throw unavailable('ledger_damaged', `claim log entry ${keys.claim(claims.key, entries.length)} is not what bake writes`, {
         ids: { key: claims.key },
+        next: RESTORE,
       })
     entries.push(parsed.data)
   }
