@@ -61,7 +61,7 @@ export function checkProject(project: string): string {
 }
 
 /** The text of the planned bake.yaml; it is valid. */
-export function planText(plan: InitPlan, schema: string): string {
+export function planText(plan: InitPlan, schema: string | undefined): string {
   const text = renderConfig({ ...plan, schema })
   parseConfig(text, CONFIG_NAME)
   return text
@@ -84,13 +84,13 @@ export async function applyInit(plan: InitPlan, text: string): Promise<void> {
   }
 }
 
-/** Where editors find the schema: from `dir` when bakehouse is installed or checked out there, else where this bake is. */
-export async function schemaFor(dir: string): Promise<string> {
+/** Where editors find the schema, from `dir`, when bakehouse is installed or checked out there; a path that is true only on this machine doesn't belong into a commit. */
+export async function schemaFor(dir: string): Promise<string | undefined> {
   const installed = 'node_modules/bakehouse/schema/bake.schema.json'
   if (await exists(join(dir, installed))) return `./${installed}`
   const own = packageFile('schema/bake.schema.json')
   const near = relative(resolve(dir), own).split(sep).join('/')
-  return near.startsWith('..') ? own : `./${near}`
+  return near.startsWith('..') ? undefined : `./${near}`
 }
 
 const alreadyThere = (file: string) =>

@@ -28,8 +28,10 @@ export function readCompose(text: string, file: string): ComposeFile {
   const built = services.filter(([, service]) => service.build !== undefined || service.extends !== undefined)
   const bare = {
     ...document,
-    // A file of variables is often made on deployment only, and a secret's file is on nobody's machine but the worker's.
-    services: Object.fromEntries(built.map(([name, service]) => [name, { ...service, env_file: undefined }])),
+    // How a service runs may name what isn't here: other services, a file of variables, a secret's file that only the worker has.
+    services: Object.fromEntries(
+      services.map(([name, { build, extends: base, image }]) => [name, { build, extends: base, image }]),
+    ),
     secrets: Object.fromEntries(Object.keys(table(document.secrets)).map((name) => [name, { environment: name }])),
   }
   return {

@@ -4,7 +4,7 @@ import type { FoundImage, LeftOut } from './found.ts'
 export interface Draft {
   project: string
   /** Where the schema is, for editors. */
-  schema: string
+  schema?: string | undefined
   source: string
   images: FoundImage[]
   leftOut: LeftOut[]
@@ -28,7 +28,7 @@ export function renderConfig({ project, schema, source, images, leftOut }: Draft
     },
   })
   const head = [
-    `# yaml-language-server: $schema=${schema}`,
+    ...(schema === undefined ? [] : [`# yaml-language-server: $schema=${schema}`]),
     '# What a commit becomes. Every setting: docs/bake-yaml.md of bakehouse.',
   ]
   const body = document.toString({ lineWidth: 0, flowCollectionPadding: true })

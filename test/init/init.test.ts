@@ -68,7 +68,7 @@ services:
       network: host
       platforms: [linux/arm64]
       additional_contexts: { shared: ./shared, base: docker-image://alpine:3 }
-  worker: { build: . , command: work }
+  worker: { build: . , command: work, depends_on: [db, web], volumes_from: [db], network_mode: "service:db" }
   My.Cron: { build: "\${CRON:-cron}" }
   db: { image: "postgres:16" }
   outside: { build: ../elsewhere }
@@ -116,8 +116,10 @@ secrets:
   it('writes a file that is valid, says where editors find the schema, and keeps every setting', async () => {
     await files({ 'compose.yaml': compose, Dockerfile: '', 'api/docker/Dockerfile': '', 'cron/Dockerfile': '' })
     const made = await plan()
+    expect(await schemaFor(dir)).toBeUndefined()
+    await files({ 'node_modules/bakehouse/schema/bake.schema.json': '{}' })
     const schema = await schemaFor(dir)
-    expect(JSON.parse(await readFile(schema, 'utf8')).title).toBe('bake.yaml')
+    expect(schema).toBe('./node_modules/bakehouse/schema/bake.schema.json')
     const text = planText(made, schema)
     expect(text.split('\n')[0]).toBe(`# yaml-language-server: $schema=${schema}`)
     await applyInit(made, text)
