@@ -27,6 +27,9 @@ what runs and hands it back to the queue. On one machine a worker is started by 
     const { runStandaloneWorker } = await import('../context/standalone-worker.ts')
     const note = (level: 'info' | 'warning', text: string) => this.emit({ type: 'notice', level, text })
     let worker: { name: string; slots: number } | undefined
+    this.signals.drain.addEventListener('abort', () =>
+      note('info', 'finishing what runs, taking nothing new; a second Ctrl-C or SIGTERM hands it back to the queue'),
+    )
     await runStandaloneWorker(await openProject(), {
       ...this.flags,
       emit: this.emit,

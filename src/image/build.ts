@@ -14,7 +14,7 @@ import { failureOf, type PublishedEntry, takeTurn } from './turn.ts'
 import { BuildStopped, watchClaim } from './watch.ts'
 import type { ImageWorld, Lease } from './world.ts'
 
-/** Failures of the world that trying again can't mend: the machine lacks something, or the image offers no such platform. */
+/** Failures of the world that trying again can't mend: the machine lacks something, the image offers no such platform, the build is too slow. */
 const NOT_RETRIED = new Set([
   'platform_missing',
   'emulation_missing',
@@ -25,6 +25,7 @@ const NOT_RETRIED = new Set([
   'platforms_unsupported',
   'attestations_unsupported',
   'ssh_agent_missing',
+  'build_timed_out',
   'ledger_damaged',
 ])
 /** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */

@@ -14,6 +14,8 @@ export class BuildStopped extends Error {
   }
 }
 
+const limitOf = (ms: number): string => (ms < 120_000 ? `${Math.round(ms / 1000)} s` : `${Math.round(ms / 60_000)} min`)
+
 /** A cancellation must stop a build within 5 s on whatever worker has it. */
 const SLOWEST_LOOK_MS = 2_000
 
@@ -40,8 +42,8 @@ export function watchClaim(
   const late = setTimeout(
     () =>
       stopped.abort(
-        timedOut('build_timed_out', `the build ran for ${Math.round(world.buildTimeoutMs / 60_000)} min and was ended`, {
-          next: 'raise BAKE_BUILD_TIMEOUT on the worker, or make the build shorter',
+        timedOut('build_timed_out', `the build ran for ${limitOf(world.buildTimeoutMs)} and was ended`, {
+          next: 'raise BAKE_BUILD_TIMEOUT_MINUTES on the worker, or make the build shorter',
         }),
       ),
     world.buildTimeoutMs,
