@@ -75,7 +75,8 @@ export async function makeImage(
     dockerfile: await writeDockerfile(join(world.slotDir(turn.slot), 'dockerfile', job.image), inputs, job.pins),
     push: [formatReference({ ...target, tag })],
     target: definition.target,
-    platforms,
+    // As in the key, sorted and by their full names: an index written in another order has another digest.
+    platforms: inputs.platforms,
     args: definition.args,
     secrets: secrets.files,
     ssh: definition.ssh,

@@ -13,7 +13,7 @@ import { type BakeOptions, type BakeResult, type RunningBake, runBake, startBake
 import { makeRepo, type RepoFiles, type TestRepo } from './repo.ts'
 
 /** Made by bin/setup from distribution packages. */
-const BASE_IMAGE = 'localhost/bakehouse/base:bookworm'
+export const BASE_IMAGE = 'localhost/bakehouse/base:bookworm'
 
 export const WEB_FILES: RepoFiles = {
   'bake.yaml': 'project: shop\nimages:\n  web: { context: web }\n',
