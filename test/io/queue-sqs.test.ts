@@ -79,7 +79,9 @@ describe('SqsQueue', () => {
   })
 
   it('says so when what listens there is no queue', async () => {
-    const wrong = createServer((socket) => socket.end('HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n'))
+    const wrong = createServer((socket) =>
+      socket.on('error', () => {}).end('HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n'),
+    )
     await new Promise<void>((resolve) => wrong.listen(0, '127.0.0.1', resolve))
     const queue = await SqsQueue.open(options((wrong.address() as { port: number }).port))
     await expect(queue.depth()).rejects.toMatchObject({ code: 'queue_unreachable' })

@@ -26,7 +26,7 @@ const failing = async (dockerfile: string, more: Parameters<Workshop['request']>
 describe('the user’s failures (exit 3)', () => {
   test('a failing RUN: step, exit code, line, its last lines and no others', async () => {
     const { error, events } = await failing(
-      `FROM ${BASE}\nARG UNIQUE\nRUN echo earlier\nRUN for i in $(seq 1 30); do echo "line $i no space left on device"; done; echo sorry >&2; exit 7\n`,
+      `FROM ${BASE}\nARG UNIQUE\nRUN echo earlier\nRUN for i in $(seq 1 30); do echo "line $i no space left on device"; done; sleep 0.3; echo sorry >&2; exit 7\n`,
     )
     expect(error).toMatchObject({ kind: 'user', code: 'dockerfile_failed', exit: 3 })
     const { message, ids } = error as { message: string; ids: Record<string, string> }
