@@ -154,7 +154,8 @@ const repositoryOf = ({ host, path }: Reference) => `${host}/${path}`
 /** The newest publication of a key: the fast copy if the claim log didn't go on after it, else the log's word. */
 async function readPublished(ledger: Ledger, key: string): Promise<ImageDocument | undefined> {
   const document = await read(ledger, keys.image(key), imageDocumentSchema).catch(() => undefined)
-  if (document && (await ledger.get(keys.claim(key, document.n + 1))) === undefined) return document
+  // An entry that can't be read is one: whoever reads the log says what is wrong with it.
+  if (document && (await ledger.get(keys.claim(key, document.n + 1)).catch(() => null)) === undefined) return document
   const claims = await (document ? readClaims(ledger, key) : refreshClaims(ledger, new Claims(key, [])))
   const published = claims.published
   if (!published) return undefined

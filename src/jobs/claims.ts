@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
-import { unavailable } from '../errors.ts'
+import { BakeError, unavailable } from '../errors.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { DIGEST_PATTERN, keys } from '../names.ts'
 import { failureSchema } from './records.ts'
@@ -83,25 +83,36 @@ export class Claims {
   }
 }
 
-const RESTORE =
-  'the claim log decides who publishes: restore the entry from a backup, or move the whole log of this key out of the ledger and ask again'
+/** Not "move it away": without one entry the log would say something else, and somebody else would publish. */
+const damaged = (at: string, key: string, why: string, cause?: unknown) =>
+  unavailable('ledger_damaged', `claim log entry ${at} is damaged: ${why}`, {
+    ids: { key, document: at },
+    next: "the claim log decides what is published, so restore that entry from a backup; without one, change a file of the image's context: another image key has a log of its own",
+    cause,
+  })
+
+/** Entry `n`; undefined when there is none. */
+async function readEntry(ledger: Ledger, key: string, n: number): Promise<ClaimEntry | undefined> {
+  const at = keys.claim(key, n)
+  const value = await ledger.get(at).catch((error: unknown) => {
+    throw error instanceof BakeError && error.code === 'ledger_damaged' ? damaged(at, key, 'it is no JSON object', error) : error
+  })
+  if (value === undefined) return undefined
+  const parsed = claimEntrySchema.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw damaged(at, key, 'it is not what bake writes')
+}
 
 /** Reads the whole log of a key. Throws `ledger_damaged` when an entry is unreadable or missing in between. */
 export async function readClaims(ledger: Ledger, key: string): Promise<Claims> {
   const names = await ledger.list(keys.claims(key))
-  const values = await Promise.all(names.map((name) => ledger.get(name)))
-  const entries = values.map((value, n) => {
-    const parsed = claimEntrySchema.safeParse(value)
-    if (parsed.success && names[n] === keys.claim(key, n)) return parsed.data
-    throw unavailable(
-      'ledger_damaged',
-      `claim log entry ${names[n]} is ${parsed.success ? `out of sequence (expected ${n})` : 'not what bake writes'}`,
-      {
-        ids: { key },
-        next: RESTORE,
-      },
-    )
-  })
+  const entries = await Promise.all(
+    names.map(async (name, n) => {
+      const entry = await readEntry(ledger, key, n)
+      if (entry === undefined) throw damaged(keys.claim(key, n), key, `it is missing, and there is ${name}`)
+      return entry
+    }),
+  )
   return new Claims(key, entries)
 }
 
@@ -109,15 +120,9 @@ export async function readClaims(ledger: Ledger, key: string): Promise<Claims> {
 export async function refreshClaims(ledger: Ledger, claims: Claims): Promise<Claims> {
   const entries = [...claims.entries]
   for (;;) {
-    const value = await ledger.get(keys.claim(claims.key, entries.length))
-    if (value === undefined) return entries.length === claims.entries.length ? claims : new Claims(claims.key, entries)
-    const parsed = claimEntrySchema.safeParse(value)
-    if (!parsed.success)
-      throw unavailable('ledger_damaged', `claim log entry ${keys.claim(claims.key, entries.length)} is not what bake writes`, {
-        ids: { key: claims.key },
-        next: RESTORE,
-      })
-    entries.push(parsed.data)
+    const entry = await readEntry(ledger, claims.key, entries.length)
+    if (entry === undefined) return entries.length === claims.entries.length ? claims : new Claims(claims.key, entries)
+    entries.push(entry)
   }
 }
 
