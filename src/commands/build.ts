@@ -12,9 +12,11 @@ export default class Build extends BaseCommand<typeof Build> {
     const { openProject } = await import('../context/project.ts')
     const { findBuild } = await import('../jobs/history.ts')
     const { buildDetails } = await import('../cli/builds-table.ts')
-    const { ledger } = await openProject()
-    const build = await findBuild(ledger, this.args.id)
+    const { wakeFor } = await import('../context/unfinished.ts')
+    const project = await openProject()
+    const build = await findBuild(project.ledger, this.args.id)
     this.log(buildDetails(build, this.paint))
+    await wakeFor([build], project, this.emit)
     return { build }
   }
 }

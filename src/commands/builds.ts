@@ -18,13 +18,15 @@ export default class Builds extends BaseCommand<typeof Builds> {
   async run(): Promise<object> {
     const { openProject } = await import('../context/project.ts')
     const { listBuilds } = await import('../jobs/history.ts')
+    const { wakeFor } = await import('../context/unfinished.ts')
     const { buildsTable } = await import('../cli/builds-table.ts')
     const { image, branch, sha, status, limit } = this.flags
-    const { ledger } = await openProject()
-    const { builds, damaged } = await listBuilds(ledger, { image, branch, commit: sha?.toLowerCase(), status, limit })
+    const project = await openProject()
+    const { builds, damaged } = await listBuilds(project.ledger, { image, branch, commit: sha?.toLowerCase(), status, limit })
     if (damaged > 0) this.emit({ type: 'notice', level: 'warning', text: `${damaged} build records are damaged and left out` })
     if (builds.length > 0) this.log(buildsTable(builds, this.paint))
     else this.emit({ type: 'notice', level: 'info', text: 'no builds' })
+    await wakeFor(builds, project, this.emit)
     return { builds }
   }
 }

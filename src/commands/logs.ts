@@ -23,14 +23,18 @@ export default class Logs extends BaseCommand<typeof Logs> {
     const { printLog } = await import('../cli/print-log.ts')
     const project = await openProject()
     const record = await findBuild(project.ledger, this.args.id)
+    const { joinFor } = await import('../context/unfinished.ts')
+    const { follow } = this.flags
+    using services = follow ? await joinFor(record, project, this.emit, this.interrupt) : undefined
     const json = (this.flags as { json?: boolean }).json ?? false
     const ended = await printLog(record, project, {
-      follow: this.flags.follow,
+      follow,
       json,
-      signal: this.interrupt,
+      signal: services ? AbortSignal.any([this.interrupt, services.lost]) : this.interrupt,
       stream: process.stdout,
     })
     this.interrupt.throwIfAborted()
-    if (this.flags.follow && ended.status === 'failed') process.exitCode = ended.failure?.exit ?? 3
+    if (ended.endedAt === undefined) services?.lost.throwIfAborted()
+    if (follow && ended.status === 'failed') process.exitCode = ended.failure?.exit ?? 3
   }
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { parseConfig } from '../config.ts'
+import { BakeError } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { type Asked, type AskWorld, askImages, planCommit } from '../image/ask.ts'
 import type { Engine } from '../io/engine.ts'
@@ -48,9 +49,21 @@ export async function askForImages(project: Project, request: ImageRequest): Pro
     await untold
     return { ...subject, plans, outcomes: [], detached: false }
   }
-  const asked = await askImages({ ...ask, priority: request.priority, wait: request.wait, signal: request.signal }, asker.world)
+  const signal = AbortSignal.any([request.signal, asker.lost])
+  const asked = await askImages({ ...ask, priority: request.priority, wait: request.wait, signal }, asker.world)
   await untold
-  return { ...subject, ...asked }
+  const open = request.wait ? asked.outcomes.filter(({ outcome }) => outcome === undefined) : []
+  if (asker.lost.aborted && !request.signal.aborted && open.length > 0) throw keptBuilds(asker.lost.reason, open)
+  return { ...subject, ...asked, detached: asked.detached && open.length > 0 }
+}
+
+/** Nobody works on them now, but the queue has them. */
+function keptBuilds(error: unknown, open: { image: string; build?: string }[]): unknown {
+  if (!(error instanceof BakeError)) return error
+  const { kind, exit, code, message } = error
+  const ids = Object.fromEntries(open.map(({ image, build = '' }) => [image, build]))
+  const next = `${error.next ?? ''}\n      No build is lost: bake logs ${open[0]?.build} --follow goes on with it.`.trim()
+  return new BakeError(kind, exit, code, message, { next, ids: { ...error.ids, ...ids }, cause: error })
 }
 
 const NAMED_CHANGES = 3
@@ -84,7 +97,7 @@ async function openAsker(
   project: Project,
   { checkout, configPath, repository }: Awaited<ReturnType<typeof openCheckout>>,
   { emit, settled, signal }: Pick<ImageRequest, 'emit' | 'settled' | 'signal'>,
-): Promise<{ world: AskWorld } & Disposable> {
+): Promise<{ world: AskWorld; lost: AbortSignal } & Disposable> {
   const services = await connectServices(project, checkout.root, 'client', emit, signal)
   const engine = lazyEngine()
   let queue: ReturnType<typeof services.queue> | undefined
@@ -113,5 +126,5 @@ async function openAsker(
     emit,
     settled,
   }
-  return { world, [Symbol.dispose]: () => services[Symbol.dispose]() }
+  return { world, lost: services.lost, [Symbol.dispose]: () => services[Symbol.dispose]() }
 }

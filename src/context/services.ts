@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { BakeError, messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { connectHost, type HostConnection } from '../io/host/client.ts'
 import { variablesToHand } from '../io/host/handover.ts'
@@ -11,12 +13,16 @@ import type { Project } from './project.ts'
 /** The services of one machine, reached through its host process, which is started when nobody has it running. */
 export interface Services extends Disposable {
   readonly pid: number
+  /** Aborted, with the error as reason, when the host died and no other can be started. A worker never gives up. */
+  readonly lost: AbortSignal
   queue(): Promise<Queue>
   target(image: string): Reference
   cache(image: string, branch: string): string
 }
 
 const CACHE_REPOSITORY = 'bake-cache'
+/** Between a worker's tries to have a host again. */
+const RECONNECT_MS = 2_000
 
 /** Connects, and connects again for as long as it isn't disposed: a host that was killed is replaced, and its jobs go on. */
 export async function connectServices(
@@ -27,37 +33,47 @@ export async function connectServices(
   signal?: AbortSignal,
 ): Promise<Services> {
   const version = packageVersion()
+  const lost = new AbortController()
   let disposed = false
+  const warn = (text: string) => emit({ type: 'notice', level: 'warning', text })
   const connect = async (): Promise<HostConnection> => {
     const connection = await connectHost({
       stateDir: project.stateDir,
       root,
       role,
       version,
-      spawn: { command: process.execPath, args: [...process.execArgv, hostEntry(), 'host'] },
+      spawn: hostCommand(),
       needsRegistry: project.config.registry === undefined,
       variables: variablesToHand(process.env, process.cwd()),
       ...(signal ? { signal } : {}),
       onNotice: (text) => emit({ type: 'notice', level: 'info', text }),
     })
     connection.onLost(() => {
-      if (disposed) return
-      emit({ type: 'notice', level: 'warning', text: 'the host process is gone; starting another' })
-      connect().then(
-        (next) => {
-          current = next
-        },
-        (error: unknown) =>
-          emit({ type: 'notice', level: 'warning', text: error instanceof Error ? error.message : String(error) }),
-      )
+      if (!disposed) void reconnect()
     })
     return connection
+  }
+  const reconnect = async (): Promise<void> => {
+    warn('the host process is gone; starting another')
+    while (!disposed) {
+      try {
+        current = await connect()
+        if (disposed) current.close()
+        return
+      } catch (error) {
+        if (disposed || signal?.aborted) return
+        if (role === 'client') return lost.abort(noOtherHost(error))
+        warn(messageOf(error))
+        await sleep(RECONNECT_MS, undefined, { ref: false })
+      }
+    }
   }
   let current = await connect()
   return {
     get pid() {
       return current.pid
     },
+    lost: lost.signal,
     async queue() {
       const { SqsQueue } = await import('../io/queue-sqs.ts')
       return SqsQueue.open({ endpoint: current.queueEndpoint, region: 'us-east-1', prefix: 'bake' })
@@ -70,6 +86,13 @@ export async function connectServices(
   }
 }
 
+function noOtherHost(error: unknown): unknown {
+  if (!(error instanceof BakeError)) return error
+  const { kind, exit, code, message, next, ids } = error
+  const details = { ids, cause: error, ...(next === undefined ? {} : { next }) }
+  return new BakeError(kind, exit, code, `the host process is gone, and no other can be started: ${message}`, details)
+}
+
 /** Where images and their caches go: the configured registry, else the host's own under the project's name. */
 export function targetsOf(project: Project, hostRegistry: string | undefined): Pick<Services, 'target' | 'cache'> {
   const base = parseReference(`${project.config.registry ?? `${hostRegistry}/${project.config.project}`}/x`)
@@ -80,5 +103,7 @@ export function targetsOf(project: Project, hostRegistry: string | undefined): P
   }
 }
 
-/** The CLI's own entry, so that a host is started by the same code: bin/run.js of what is compiled, bin/dev.js of a running source tree. */
+/** How to start a host with this very code: bin/run.js of what is compiled, bin/dev.js of a running source tree. */
+export const hostCommand = () => ({ command: process.execPath, args: [...process.execArgv, hostEntry(), 'host'] })
+
 const hostEntry = (): string => packageFile(import.meta.url.endsWith('.ts') ? 'bin/dev.js' : 'bin/run.js')

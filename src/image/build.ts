@@ -7,7 +7,7 @@ import { LogWriter } from '../jobs/logs.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
 import { type BuildRecord, ENDED, readBuild, writeBuild } from '../jobs/records.ts'
 import { Redactor } from '../jobs/redact.ts'
-import { keys } from '../names.ts'
+import { buildIdTime, keys } from '../names.ts'
 import { makeImage, verifyJob } from './make.ts'
 import { moveBranch, tagCommit, writeImageDocument } from './publish.ts'
 import { failureOf, type PublishedEntry, takeTurn } from './turn.ts'
@@ -39,6 +39,8 @@ const BACKOFF_SECONDS = [2, 8]
 export async function buildImage(job: ImageJob, world: ImageWorld, tools: Tools): Promise<Verdict> {
   const record = await openRecord(job, world)
   if (ENDED.has(record.status)) return { do: 'remove' }
+  // By this worker's clock, like its end: the asker's may be hours away.
+  record.startedAt ??= Date.now()
   try {
     for (;;) {
       const ended = await oneTurn(job, record, world, tools)
@@ -202,7 +204,7 @@ async function openRecord(job: ImageJob, world: ImageWorld): Promise<BuildRecord
     priority,
     rebuild,
     status: 'queued',
-    askedAt: Date.now(),
+    askedAt: buildIdTime(build),
   }
 }
 

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { unavailable } from '../errors.ts'
 import type { StoryEvent } from '../events.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { followLog } from '../jobs/logs.ts'
@@ -17,7 +18,7 @@ const EVENTS_BETWEEN_PAUSES = 500
 
 /**
  * Follows one build to its end: its own log or, while it waits for the same key's leader, the leader's. Throws the signal's reason when
- * aborted; the build goes on. A build whose record isn't there yet is waited for.
+ * aborted; the build goes on. Throws build_gone (exit 4) when its record isn't there any more.
  */
 export async function followBuild(build: string, ledger: Ledger, options: FollowOptions): Promise<BuildRecord> {
   let prefix: string | undefined
@@ -28,7 +29,8 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
     for (;;) {
       options.signal.throwIfAborted()
       const record = await readBuild(ledger, build)
-      if (record && record.status !== told) {
+      if (!record) throw gone(build)
+      if (record.status !== told) {
         // Queued again after it ran: its log says why.
         const again = record.status === 'queued' && record.claim !== undefined
         told = record.status
@@ -41,7 +43,7 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
           })
         }
       }
-      const log = record && logOf(record)
+      const log = logOf(record)
       if (log !== undefined && log !== prefix) {
         stop.abort()
         await reading
@@ -49,7 +51,7 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
         stop = new AbortController()
         reading = tell(ledger, log, stop.signal, options)
       }
-      if (record && ENDED.has(record.status)) return record
+      if (ENDED.has(record.status)) return record
       await sleep(options.pollMs, undefined, { signal: options.signal }).catch(() => {})
     }
   } finally {
@@ -57,6 +59,12 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
     await reading
   }
 }
+
+const gone = (build: string) =>
+  unavailable('build_gone', `build ${build} is not in the ledger any more: somebody deleted it, or the whole state directory`, {
+    next: 'ask again: bake image',
+    ids: { build },
+  })
 
 /** Where the story of a record is told now. */
 export function logOf(record: BuildRecord): string | undefined {

@@ -23,11 +23,12 @@ type Durability = 'decision' | 'document' | 'stream'
 /**
  * The ledger of one machine: key `a/b` is the file `<root>/a/b`, written as a temp file that is then linked (`create`, exclusive) or renamed (`put`) into
  * place, so that no reader ever sees half a document. A key can't also be another key's prefix directory (`a` and `a/b`).
- * Errors: `ledger_key` (refused), `ledger_damaged`, `ledger_denied`, `ledger_unreachable`, `disk_full` (exit 4).
+ * Errors: `ledger_key` (refused), `ledger_damaged`, `ledger_denied`, `ledger_gone`, `ledger_unreachable`, `disk_full` (exit 4).
  */
 export class DirectoryLedger implements Ledger {
   readonly #root: string
   #opened: Promise<void> | undefined
+  #wasThere = false
 
   /** `root` is made with the first write; nothing is touched before. */
   constructor(root: string) {
@@ -145,10 +146,11 @@ export class DirectoryLedger implements Ledger {
       for (let attempt = 1; ; attempt++) {
         this.#opened ??= this.#open()
         await this.#opened
-        const made = await mkdir(dirname(path), { recursive: true })
         const temp = this.#temp()
         try {
+          // First: where the ledger is gone this fails, and nothing makes it anew.
           await writeNew(temp, bytes, durability !== 'stream')
+          const made = await mkdir(dirname(path), { recursive: true })
           const result = await move(temp, path)
           if (durability === 'decision') await syncNames(dirname(path), made)
           return result
@@ -165,9 +167,15 @@ export class DirectoryLedger implements Ledger {
     }
   }
 
-  /** Makes the temp directory and removes what killed writers left there. */
+  /** Makes the temp directory and removes what killed writers left there. A ledger that was deleted meanwhile stays so: half of one would be worse. */
   async #open(): Promise<void> {
     try {
+      if (this.#wasThere && !(await stat(this.#root).catch(() => undefined)))
+        throw unavailable('ledger_gone', `the ledger ${this.#root} was deleted while it was in use`, {
+          next: 'run the command again: it begins a new one',
+          ids: { path: this.#root },
+        })
+      this.#wasThere = true
       await mkdir(join(this.#root, TEMP), { recursive: true })
       const left = await readdir(join(this.#root, TEMP))
       if (left.length === 0) return

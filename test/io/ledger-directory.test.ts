@@ -86,9 +86,18 @@ describe('DirectoryLedger', () => {
 
   it('comes back when its directories are removed under it', async () => {
     await ledger.put('a/b', { n: 1 })
-    rmSync(path(), { recursive: true })
+    rmSync(path('a'), { recursive: true })
+    rmSync(path('.tmp'), { recursive: true })
     expect(await ledger.create('a/b', { n: 2 })).toBe(true)
     expect(await ledger.get('a/b')).toEqual({ n: 2 })
+  })
+
+  it('is not made anew, with entries that follow on nothing, by what still writes to it when it was deleted as a whole', async () => {
+    expect(await ledger.create('claims/k/00000000', { n: 0 })).toBe(true)
+    rmSync(path(), { recursive: true })
+    await expect(ledger.create('claims/k/00000001', { n: 1 })).rejects.toMatchObject({ code: 'ledger_gone', exit: 4 })
+    await expect(ledger.touch('beats/x')).rejects.toMatchObject({ code: 'ledger_gone' })
+    expect(readdirSync(root)).toEqual([])
   })
 
   it.each([

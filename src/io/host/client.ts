@@ -91,6 +91,14 @@ export async function connectHost(options: ConnectOptions): Promise<HostConnecti
   }
 }
 
+/** Starts a host unless one is there, and doesn't wait for it: jobs that a killed one left go on, with its own worker. False: one was there. */
+export async function wakeHost({ stateDir, root, spawn }: Pick<ConnectOptions, 'stateDir' | 'root' | 'spawn'>): Promise<boolean> {
+  if (await readInfo(hostFiles(stateDir))) return false
+  const { spawnHost } = await import('./spawn.ts')
+  await spawnHost(spawn, root, await prepareStateDir(stateDir))
+  return true
+}
+
 async function helloTo(info: HostInfo, options: ConnectOptions): Promise<Hello> {
   const { role, version, needsRegistry, variables = {} } = options
   const root = await realpath(options.root)

@@ -123,6 +123,11 @@ export class HostLife implements ControlHandlers {
     this.#keeper.kill().then(() => this.#finish())
   }
 
+  /** Ends without a word to the worker, which would write of its end into a state directory that isn't its own any more. */
+  abandon(): void {
+    this.#finish()
+  }
+
   signalled(): void {
     if (this.#draining) {
       this.stop()

@@ -95,7 +95,7 @@ async function watchStateDir(files: HostFiles, life: HostLife): Promise<Disposab
   const timer = setInterval(async () => {
     if ((await inode()) === ours) return
     log('the state directory is gone')
-    life.stop()
+    life.abandon()
   }, WATCH_INTERVAL_MS)
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
