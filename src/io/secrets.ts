@@ -94,7 +94,7 @@ async function findAll(ids: SecretSource[], env: NodeJS.ProcessEnv): Promise<{ i
     'secret_not_set',
     `${missing.length === 1 ? 'a secret is' : 'secrets are'} unset or empty: ${missing.join(', ')}`,
     {
-      next: `where the worker runs, set ${missing.map(secretVariable).join(' and ')}, or put ${missing.length === 1 ? 'a file' : 'files'} named ${missing.join(' and ')} into the directory BAKE_SECRETS_DIR${env.BAKE_SECRETS_DIR ? ` (${env.BAKE_SECRETS_DIR})` : ''}`,
+      next: `where the worker runs (on one machine: where you run bake), set ${missing.map(secretVariable).join(' and ')}, or put ${missing.length === 1 ? 'a file' : 'files'} named ${missing.join(' and ')} into the directory BAKE_SECRETS_DIR${env.BAKE_SECRETS_DIR ? ` (${env.BAKE_SECRETS_DIR})` : ''}`,
       ids: { secrets: missing.join(', ') },
     },
   )
