@@ -23,7 +23,8 @@ export default class Builds extends BaseCommand<typeof Builds> {
     const { image, branch, sha, status, limit } = this.flags
     const project = await openProject()
     const { builds, damaged } = await listBuilds(project.ledger, { image, branch, commit: sha?.toLowerCase(), status, limit })
-    if (damaged > 0) this.emit({ type: 'notice', level: 'warning', text: `${damaged} build records are damaged and left out` })
+    const records = damaged === 1 ? 'record is' : 'records are'
+    if (damaged > 0) this.emit({ type: 'notice', level: 'warning', text: `${damaged} build ${records} damaged and left out` })
     if (builds.length > 0) this.log(buildsTable(builds, this.paint))
     else this.emit({ type: 'notice', level: 'info', text: 'no builds' })
     await wakeFor(builds, project, this.emit)

@@ -1,10 +1,11 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parseReference } from '../../src/reference.ts'
+import { waitFor } from '../../src/wait.ts'
 import { type BadProject, badProject, expectError, expectNothingLeft, yaml } from '../support/bad-input.ts'
 import { BASE_IMAGE, WEB_FILES } from '../support/project.ts'
 import { formsOf, inFiles, inTexts, watchProcesses } from '../support/secret-hunt.ts'
@@ -15,6 +16,7 @@ const KEY = `-----BEGIN PRIVATE KEY-----\n${Array.from({ length: 6 }, (_, n) => 
 const FORMS = [...formsOf(TOKEN), ...formsOf(KEY).filter((form) => !form.startsWith('-----'))]
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
+const NO_AGENT = { SSH_AUTH_SOCK: undefined }
 const FLAGS = [['--progress=plain'], ['--json']]
 
 const MOUNTS = '--mount=type=secret,id=npm_token --mount=type=secret,id=deploy_key'
@@ -33,7 +35,7 @@ const config = (more = '') => yaml(`{ context: web, secrets: [npm_token, deploy_
 const dockerfile = (end: string) =>
   `FROM ${BASE_IMAGE}\nCOPY server.js /\nRUN ${MOUNTS} ${PRINT}; echo ${Math.random()}; ${end}\n`
 
-describe('a secret that a build prints in every form', () => {
+describe('a secret that a build prints in every form', { timeout: 180_000 }, () => {
   let project: BadProject
   let secretsDir: string
   beforeAll(async () => {
@@ -105,7 +107,7 @@ describe('a secret that a build prints in every form', () => {
   })
 })
 
-describe('a host that runs already', () => {
+describe('a host that runs already', { timeout: 180_000 }, () => {
   test('gets the secrets of whoever asks now: unset is refused, set builds, the newest value counts', async () => {
     await using project = await badProject({ ...WEB_FILES, 'bake.yaml': yaml('{ context: web, secrets: [npm_token] }') })
     const print = () =>
@@ -148,6 +150,28 @@ describe('a host that runs already', () => {
     expect(built.stderr).toContain(sha256('in a file'))
     await expectNothingLeft(project)
   })
+})
+
+test('a host that runs already forwards the SSH agent of whoever asks now', async () => {
+  await using project = await badProject({ ...WEB_FILES, 'bake.yaml': yaml('{ context: web, ssh: [default] }') }, NO_AGENT)
+  const dockerfile = `FROM ${BASE_IMAGE}\nRUN --mount=type=ssh test -S "$SSH_AUTH_SOCK" && echo agent here ${Math.random()}\n`
+  const without = await project.image({ 'web/Dockerfile': dockerfile })
+  expectError(without, { exit: 4, error: /agent/, next: /SSH_AUTH_SOCK/ })
+  const { pid } = (await project.host())!
+
+  const socket = join(project.dir, '.git/agent')
+  const agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore' })
+  try {
+    const there = async () => ((await stat(socket).catch(() => undefined)) ? true : undefined)
+    await waitFor(there, { what: 'the agent', deadlineMs: 5_000, intervalMs: 20 })
+    const built = await project.bake(['retry', 'latest'], { env: { SSH_AUTH_SOCK: socket } })
+    expect(built, built.stderr).toMatchObject({ code: 0 })
+    expect(built.stderr).toMatch(/\| agent here/)
+    expect((await project.host())!.pid).toBe(pid)
+  } finally {
+    agent.kill()
+  }
+  await expectNothingLeft(project)
 })
 
 /** BuildKit makes attestations only with a scanner, whose image no test can pull. It says nothing of note; the provenance is BuildKit's own. */
