@@ -127,6 +127,22 @@ describe('a registry that stays away: exit 4, dead letter, and bake retry once i
   })
 })
 
+test('a registry that is down when the asker looks whether a commit is tagged: exit 4 at once, nothing queued', async () => {
+  await using registry = await startRegistry()
+  await using project = await makeProject(filesFor(registry.host), env)
+  expect((await project.bake(['image'])).code).toBe(0)
+  await project.repo.commit({ 'README.md': 'outside of the context\n' })
+  await registry.stop()
+  const failed = await project.bake(['image', '--json'])
+  expect(failed, failed.stderr).toMatchObject({ code: 4 })
+  expect(JSON.parse(failed.stdout)).toMatchObject({
+    error: { code: 'registry_unreachable', exit: 4, next: expect.stringContaining(registry.host), ids: { host: registry.host } },
+  })
+  expect(await project.builds()).toHaveLength(1)
+  await using queue = await openRawQueue(project.dir)
+  expect(await queue.depth()).toEqual({ visible: 0, inFlight: 0, delayed: 0, dead: 0 })
+})
+
 describe('a registry that fails for a while: the build succeeds, and its story tells of the retry', () => {
   test('503 to every push', async () => {
     await using registry = await startFaultyRegistry()

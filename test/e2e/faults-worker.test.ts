@@ -1,6 +1,9 @@
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { hostStatus } from '../../src/io/host/status.ts'
 import { waitFor } from '../../src/wait.ts'
 import { startGate } from '../support/gate.ts'
+import { kill9 } from '../support/host.ts'
 import { makeProject, type TestProject, WEB_FILES } from '../support/project.ts'
 import { openRawQueue } from '../support/queue.ts'
 
@@ -67,6 +70,37 @@ describe('Ctrl-C of bake worker', () => {
     other.kill('SIGTERM')
     expect((await other.wait()).code).toBe(0)
   })
+})
+
+test('the host is killed while a worker of its own builds: the worker has another started, finishes, and its message is gone', async () => {
+  await using gate = await startGate()
+  await using project = await makeProject(scratch(gate.dockerfile), env)
+  await using worker = project.start(['worker'])
+  await worker.waitFor('stderr', /is ready/)
+  const asked = await project.bake(['image', '--no-wait'])
+  expect(asked, asked.stderr).toMatchObject({ code: 0 })
+  await gate.entered()
+  const { pid } = (await project.host())!
+  await kill9(pid)
+  await worker.waitFor('stderr', /the host process is gone; starting another/)
+  await waitFor(async () => ((await hostStatus(join(project.dir, '.bake'))).running ? true : undefined), {
+    what: 'another host',
+    deadlineMs: 10_000,
+    intervalMs: 50,
+  })
+  expect((await project.host())?.pid).not.toBe(pid)
+  gate.open()
+  const told = await project.bake(['logs', asked.stdout.trim(), '--follow'])
+  expect(told, told.stderr).toMatchObject({ code: 0 })
+  expect(await states(project)).toEqual(['claimed', 'published'])
+  await using queue = await openRawQueue(project.dir)
+  await waitFor(async () => ((await queue.depth()).visible + (await queue.depth()).inFlight === 0 ? true : undefined), {
+    what: 'an empty queue',
+    deadlineMs: 10_000,
+    intervalMs: 100,
+  })
+  worker.kill('SIGTERM')
+  expect((await worker.wait()).code).toBe(0)
 })
 
 test('bake worker --once takes one job of two, finishes it and ends', async () => {
