@@ -100,11 +100,6 @@ async function openAsker(
 ): Promise<{ world: AskWorld; lost: AbortSignal } & Disposable> {
   const services = await connectServices(project, checkout.root, 'client', emit, signal)
   const engine = lazyEngine()
-  let queue: ReturnType<typeof services.queue> | undefined
-  const openQueue = () => {
-    queue ??= services.queue()
-    return queue
-  }
   const world: AskWorld = {
     ledger: project.ledger,
     registry: new HttpRegistry(),
@@ -120,8 +115,7 @@ async function openAsker(
       const { assertBuildx } = await import('../io/buildx-find.ts')
       await Promise.all([engine.ping(), assertBuildx(process.env, join(project.stateDir, 'buildx.json'))])
     },
-    expectWork: () => void openQueue().catch(() => {}),
-    queue: openQueue,
+    queue: services.sender,
     pollMs: project.pollMs,
     emit,
     settled,

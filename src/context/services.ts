@@ -3,7 +3,8 @@ import { BakeError, messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { connectHost, type HostConnection } from '../io/host/client.ts'
 import { variablesToHand } from '../io/host/handover.ts'
-import type { Queue } from '../io/queue.ts'
+import type { JobSender, Queue } from '../io/queue.ts'
+import { localSender } from '../io/queue-sender.ts'
 import type { Reference } from '../io/registry.ts'
 import { tags } from '../names.ts'
 import { packageFile, packageVersion } from '../package-root.ts'
@@ -16,6 +17,8 @@ export interface Services extends Disposable {
   /** Aborted, with the error as reason, when the host died and no other can be started. A worker never gives up. */
   readonly lost: AbortSignal
   queue(): Promise<Queue>
+  /** The queue for whoever only puts jobs on it. */
+  readonly sender: JobSender
   target(image: string): Reference
   cache(image: string, branch: string): string
 }
@@ -74,6 +77,7 @@ export async function connectServices(
       return current.pid
     },
     lost: lost.signal,
+    sender: localSender(() => current.queueEndpoint, 'bake'),
     async queue() {
       const { SqsQueue } = await import('../io/queue-sqs.ts')
       return SqsQueue.open({ endpoint: current.queueEndpoint, region: 'us-east-1', prefix: 'bake' })

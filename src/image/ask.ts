@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts'
 import { BakeError, refused } from '../errors.ts'
 import type { Emit, ImageOutcome } from '../events.ts'
-import type { Queue } from '../io/queue.ts'
+import type { JobSender } from '../io/queue.ts'
 import { formatBody, type ImageJob } from '../jobs/job.ts'
 import { type BuildRecord, commitDocumentSchema, read } from '../jobs/records.ts'
 import { keys } from '../names.ts'
@@ -17,7 +17,7 @@ export interface AskWorld extends PlanWorld {
   parseConfig(text: string, file: string): Config
   /** Cheap facts before queued work: on one machine the engine and buildx are there. */
   preflight(): Promise<void>
-  queue(): Promise<Queue>
+  queue: JobSender
   pollMs: number
   emit: Emit
   /** Resolves when what was emitted has been shown: a flood must not pile up in memory. */
@@ -74,8 +74,7 @@ export async function askImages(ask: AskOptions, world: AskWorld): Promise<Asked
   const seconds = () => (performance.now() - started) / 1000
   const work = plans.filter((plan) => plan.action !== 'none')
   if (work.some((plan) => plan.action === 'build')) await world.preflight()
-  const queue = work.length > 0 ? await world.queue() : undefined
-  if (queue) await Promise.all(work.map((plan) => enqueue(plan, ask, world, queue)))
+  await Promise.all(work.map((plan) => enqueue(plan, ask, world)))
 
   const outcomes = await Promise.all(
     plans.map(async (plan) => {
@@ -107,7 +106,7 @@ export async function askImages(ask: AskOptions, world: AskWorld): Promise<Asked
  * Puts one plan on the queue. The record is created after the message is sent: a message whose asker died makes its own record, a record
  * without a message would be waited for in vain.
  */
-async function enqueue(plan: ImagePlan, ask: AskOptions, world: AskWorld, queue: Queue): Promise<void> {
+async function enqueue(plan: ImagePlan, ask: AskOptions, world: AskWorld): Promise<void> {
   const job: ImageJob = {
     version: 1,
     kind: 'image',
@@ -126,7 +125,7 @@ async function enqueue(plan: ImagePlan, ask: AskOptions, world: AskWorld, queue:
   await rememberCommit(plan, ask, world, job)
   const { version: _, kind: __, pins: ___, ...subject } = job
   const record: BuildRecord = { version: 1, ...subject, status: 'queued', askedAt: Date.now() }
-  await queue.send(ask.priority, formatBody(job))
+  await world.queue.send(ask.priority, formatBody(job))
   await world.ledger.create(keys.build(plan.build), record)
 }
 

@@ -20,8 +20,6 @@ export interface PlanWorld {
   objects: GitObjects
   target(image: string): Reference
   defaultPlatforms: string[]
-  /** Told as soon as it is likely that something must be queued: what that needs can be got ready meanwhile. */
-  expectWork?: () => void
 }
 
 export interface Ask {
@@ -112,7 +110,6 @@ async function keyAndPins(
   if (definitions.every((_, n) => settled(n)))
     return known.map((document) => ({ build: newBuildId(), key: document!.key, pins: document!.pins, warnings: [] }))
 
-  world.expectWork?.()
   // Not needed for a commit asked for again, which is what has to be fastest.
   const [{ collectInputs }, { imageKey }, { resolvePins }] = await Promise.all([
     import('./inputs.ts'),

@@ -1,10 +1,9 @@
 import type { SQSClient, Message as SqsMessage } from '@aws-sdk/client-sqs'
-import { refused, unavailable } from '../errors.ts'
+import { unavailable } from '../errors.ts'
 import type { Lane, Message, Queue } from './queue.ts'
+import { MAX_BODY_BYTES, messageBody } from './queue-body.ts'
 import { isAbort, isLost, sqsError } from './queue-sqs-errors.ts'
 
-/** SQS counts body and attributes together, 256 KiB where a queue isn't set to more; 1 KiB of it is kept for what `bury` adds. */
-export const MAX_BODY_BYTES = 255 * 1024
 /** Enough for any reason, within the kilobyte kept for it. */
 const MAX_REASON_CHARACTERS = 200
 /** Longer than the longest long poll (20 s), so that a dead connection ends too. */
@@ -63,12 +62,7 @@ export class SqsQueue implements Queue {
 
   /** Takes JSON only. Throws `message_too_large` (refused) over MAX_BODY_BYTES. */
   async send(lane: Lane, json: string): Promise<void> {
-    const body = escapeForSqs(json)
-    const bytes = Buffer.byteLength(body)
-    if (bytes > MAX_BODY_BYTES)
-      throw refused('message_too_large', `a job of ${bytes} bytes does not fit into a queue message (${MAX_BODY_BYTES} bytes)`, {
-        next: 'Make build args and contexts in bake.yaml smaller; large values belong into files.',
-      })
+    const body = messageBody(json)
     await this.#call(this.#name(lane), (QueueUrl) =>
       this.#client.send(new this.#sdk.SendMessageCommand({ QueueUrl, MessageBody: body })),
     )
@@ -210,10 +204,6 @@ export class SqsQueue implements Queue {
     return url
   }
 }
-
-/** JSON's own escapes for what SQS refuses (U+FFFE, U+FFFF, lone surrogates) and for the pairs that the emulator refuses as well: the same JSON value. */
-const escapeForSqs = (json: string): string =>
-  json.replace(/[\ud800-\udfff\ufffe\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16)}`)
 
 const fromSqs = (lane: Lane, message: SqsMessage): Message => ({
   lane,

@@ -11,6 +11,9 @@ export interface Message {
   readonly sentAtMs: number
 }
 
+/** All that an asker does with the queue. */
+export type JobSender = Pick<Queue, 'send'>
+
 /** An SQS standard queue per lane, with one dead-letter queue: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/ */
 export interface Queue {
   send(lane: Lane, body: string): Promise<void>

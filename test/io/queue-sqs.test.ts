@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url'
 import { DeleteMessageCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LOCAL_PREFIX, LOCAL_REGION, type QueueServer, startQueueServer } from '../../src/io/host/queue-server.ts'
-import { MAX_BODY_BYTES, SqsQueue } from '../../src/io/queue-sqs.ts'
+import { MAX_BODY_BYTES } from '../../src/io/queue-body.ts'
+import { SqsQueue } from '../../src/io/queue-sqs.ts'
 import { queueContract } from '../support/queue-contract.ts'
 
 const options = (port: number) => ({ endpoint: `http://127.0.0.1:${port}`, region: LOCAL_REGION, prefix: LOCAL_PREFIX })
