@@ -13,7 +13,6 @@ import { spawnChild } from './child.ts'
 import { forgetChild, recordChild } from './child-record.ts'
 import { RawJson } from './rawjson.ts'
 
-
 export interface BuildxBuilderOptions {
   /** EngineInfo.containerdStore. Off: inline cache only, one platform, no attestations. */
   containerdStore: boolean
