@@ -64,15 +64,18 @@ async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, to
     return turn.bury ? { do: 'bury', reason: turn.failure.code } : { do: 'remove' }
   }
   // A commit gets the tag of an image that follows from it, whatever the job says.
-  const fetched = turn.kind === 'published' ? await fetchAndVerify(job, world, tools) : undefined
+  const verified = turn.kind === 'published' ? await fetchAndVerify(job, world, tools) : undefined
   const published = turn.kind === 'published' ? turn : await buildAndPublish(job, record, turn, lease, world, tools)
   if (published === 'lost' || 'do' in published) return published
 
+  // Where the branch points is asked after the build, while the tags are put.
+  const fetched = verified ?? world.source(job.repository).fetch({ commit: job.commit, branch: job.branch, signal: tools.abort })
+  Promise.resolve(fetched).catch(() => {})
   await writeImageDocument(job, published, world)
   await failpoint('image-document')
   const tag = await tagCommit(job, published, world)
   await failpoint('commit-tag')
-  await moveBranch(job, published, world, { signal: tools.abort, fetched })
+  await moveBranch(job, published, world, await fetched)
   await failpoint('branch-tag')
   const { digest, sizeBytes } = published
   const reference = `${formatTarget(world, job)}@${digest}`

@@ -46,6 +46,9 @@ export async function makeImage(
     tell({ type: 'phase', phase: name, t: Date.now(), worker: world.worker, ...(detail === undefined ? {} : { detail }) })
 
   await phase('fetching')
+  // Neither needs the commit, and the engine takes a while to answer.
+  const prepared = Promise.all([world.engine.info(), tagLocalPins(job.pins, world)])
+  prepared.catch(() => {})
   const source = world.source(job.repository)
   await source.fetch({ commit: job.commit, signal })
   const { definition, inputs, platforms } = await verifyJob(job, world)
@@ -53,8 +56,8 @@ export async function makeImage(
   await using secrets = await world.secrets.materialise(definition.secrets)
   redactor.add(secrets.values)
 
-  const [engine, root] = await Promise.all([
-    world.engine.info(),
+  const [[engine], root] = await Promise.all([
+    prepared,
     world.checkout(job.repository, turn.slot, job.commit, { submodules: definition.submodules, lfs: definition.lfs, signal }),
     checkPlatforms({
       platforms,
@@ -64,7 +67,6 @@ export async function makeImage(
       engine: world.engine,
       emulated: world.emulated,
     }),
-    tagLocalPins(job.pins, world),
   ])
   await failpoint('checked-out')
 

@@ -53,17 +53,16 @@ export async function tagCommit(job: ImageJob, published: PublishedEntry, world:
 
 /**
  * Moves `branch-<branch>` forward: a commit is appended to the branch's log only if the branch's tip reaches it now and it is no ancestor
- * of the head entry; then the tag is put until the head that it was put for is still the head. `fetched`: what was fetched just now.
+ * of the head entry; then the tag is put until the head that it was put for is still the head. `tip`: where the branch points now, with the commits up to it fetched.
  */
 export async function moveBranch(
   job: ImageJob,
   published: PublishedEntry,
   world: ImageWorld,
-  { signal, fetched }: { signal: AbortSignal; fetched?: { tip?: string } | undefined },
+  { tip }: { tip?: string },
 ): Promise<void> {
   if (job.branch === undefined) return
   const source = world.source(job.repository)
-  const { tip } = fetched ?? (await source.fetch({ commit: job.commit, branch: job.branch, signal }))
   if (tip === undefined || !(await source.objects.reaches(tip, job.commit))) return
   for (;;) {
     const head = await branchHead(world.ledger, job.image, job.branch)

@@ -28,7 +28,10 @@ const env = { BAKE_DEFAULT_WORKER: '0', BAKE_LEASE_SECONDS: '1.5', BAKE_VISIBILI
 
 const project = () =>
   makeProject(
-    { ...WEB_FILES, 'web/Dockerfile': `FROM localhost/bakehouse/base:bookworm\nCOPY server.js /\nRUN echo ${Math.random()}; sleep 0.5\n` },
+    {
+      ...WEB_FILES,
+      'web/Dockerfile': `FROM localhost/bakehouse/base:bookworm\nCOPY server.js /\nRUN echo ${Math.random()}; sleep 0.5\n`,
+    },
     env,
   )
 
