@@ -24,9 +24,14 @@ const crockford = (value: number, digits: number): string => {
   return text
 }
 
-/** A build id: inverted milliseconds, so that ids sort newest first, then 30 random bits. `1gd4x7k2m-8q3zt1` */
-export const newBuildId = (nowMs = Date.now()): string =>
-  `${crockford(LAST_MS - nowMs, 9)}-${crockford(randomBytes(4).readUInt32BE() >>> 2, 6)}`
+/** A build id: inverted milliseconds, so that ids sort newest first, then 30 random bits. `ybr15gj57-3fgtss` */
+export function newBuildId(nowMs = Date.now()): string {
+  lastIdMs = Math.max(nowMs, lastIdMs + 1)
+  return `${crockford(LAST_MS - lastIdMs, 9)}-${crockford(randomBytes(4).readUInt32BE() >>> 2, 6)}`
+}
+
+/** Ids of one process differ in their first nine digits, so that these name a build for people. */
+let lastIdMs = 0
 
 /** When a build id was made, ms since the epoch. */
 export const buildIdTime = (id: string): number =>
@@ -45,6 +50,8 @@ export function branchSlug(branch: string): string {
 export const tags = {
   key: (key: string, n: number) => `key-${key.slice(0, 20)}-${n}`,
   commit: (commit: string, rebuilt?: number) => (rebuilt === undefined ? `sha-${commit}` : `sha-${commit}-r${rebuilt}`),
+  /** For a commit whose plain tag names the image of another key: `max_age` began a new period, or the ledger is another one. */
+  commitOfKey: (commit: string, key: string) => `sha-${commit}-k${key.slice(0, 8)}`,
   branch: (branch: string) => `branch-${branchSlug(branch)}`,
   cache: (image: string, branch: string) => `${image}.${branchSlug(branch)}`.slice(0, 128),
 }
@@ -63,6 +70,7 @@ export const keys = {
   log: (id: string, n: number) => `logs/${id}/${entry(n)}`,
   branches: (image: string, branch: string) => `branches/${image}/${branchSlug(branch)}/`,
   branch: (image: string, branch: string, n: number) => `branches/${image}/${branchSlug(branch)}/${entry(n)}`,
+  period: (target: string, period: number) => `periods/${sha256(target).slice(0, 32)}/${period}`,
   cancel: (id: string) => `cancels/${id}`,
   beat: (owner: string) => `beats/${owner}`,
   grave: (owner: string) => `graves/${owner}`,

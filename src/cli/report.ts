@@ -32,11 +32,15 @@ function fullStack(error: Error): string {
   return error.cause instanceof Error ? `${own}\ncaused by ${fullStack(error.cause)}` : own
 }
 
+/** Nobody looks these up. */
+const UNTOLD = new Set(['bug', 'usage', 'unknown_command'])
+
 /** The report as lines for stderr, without the last newline. */
 export function formatReport(report: ErrorReport, paint: Palette): string {
   const lines = [headline(report, paint)]
   if (report.next !== undefined) lines.push(`${paint.cyan('next:')} ${report.next}`)
-  const ids = Object.entries(report.ids).map(([name, id]) => `${name}=${id}`)
+  const known = UNTOLD.has(report.code) || report.exit === EXIT.interrupted ? [] : [`code=${report.code}`]
+  const ids = [...known, ...Object.entries(report.ids).map(([name, id]) => `${name}=${id}`)]
   if (ids.length > 0) lines.push(paint.dim(ids.join(' ')))
   return lines.join('\n')
 }

@@ -3,7 +3,7 @@ import { BaseCommand } from '../cli/base.ts'
 
 export default class Build extends BaseCommand<typeof Build> {
   static override summary = 'Show one build: what was asked for, who built it, how it ended.'
-  static override examples = ['<%= config.bin %> build 1gd4x7k2m-8q3zt1', '<%= config.bin %> build latest --json']
+  static override examples = ['<%= config.bin %> build ybr15gj57-3fgtss', '<%= config.bin %> build latest --json']
   static override args = {
     id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
   }

@@ -3,7 +3,7 @@ import { BaseCommand } from '../cli/base.ts'
 
 export default class Cancel extends BaseCommand<typeof Cancel> {
   static override summary = 'Cancel a build that is queued or running.'
-  static override examples = ['<%= config.bin %> cancel 1gd4x7k2m-8q3zt1', '<%= config.bin %> cancel latest']
+  static override examples = ['<%= config.bin %> cancel ybr15gj57-3fgtss', '<%= config.bin %> cancel latest']
   static override strict = false
   static override args = {
     id: string({

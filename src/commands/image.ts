@@ -30,7 +30,7 @@ stdout has one line per image, in bake.yaml's order: <repository>@sha256:<digest
       env: 'BAKE_PRIORITY',
       description: 'high overtakes what is queued',
     })(),
-    'dry-run': boolean({ default: false, description: 'print what would be done; change nothing' }),
+    'dry-run': boolean({ default: false, description: 'print what would be done; queue nothing' }),
     ...storyFlags,
   }
 

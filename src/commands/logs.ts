@@ -6,7 +6,7 @@ export default class Logs extends BaseCommand<typeof Logs> {
   static override summary = 'Print the log of a build.'
   static override description =
     'With --json (and --json --follow) each event is one line of JSON. A build that waited for another with the same inputs shows the log of that one.'
-  static override examples = ['<%= config.bin %> logs latest', '<%= config.bin %> logs 1gd4x7k2m-8q3zt1 --follow']
+  static override examples = ['<%= config.bin %> logs latest', '<%= config.bin %> logs ybr15gj57-3fgtss --follow']
   static override args = {
     id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
   }

@@ -6,7 +6,7 @@ import { reportImages } from '../cli/image-report.ts'
 export default class Retry extends BaseCommand<typeof Retry> {
   static override summary = 'Ask again for what a build was asked for.'
   static override description = 'Same commit, image and pins, as a new build. What is published by now is found, not built again.'
-  static override examples = ['<%= config.bin %> retry 1gd4x7k2m-8q3zt1', '<%= config.bin %> retry latest --no-wait']
+  static override examples = ['<%= config.bin %> retry ybr15gj57-3fgtss', '<%= config.bin %> retry latest --no-wait']
   static override args = {
     id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
   }

@@ -76,7 +76,7 @@ const fleet = z.strictObject({
 })
 
 const worker = z.strictObject({
-  slots: z.number().int().min(1).max(64).optional().describe('Builds at a time. Default: by processors and memory.'),
+  slots: z.number().int().min(1).max(64).optional().describe('Builds at a time. Default: the number of processors, at least 2.'),
   bakes: z.boolean().optional().describe('This worker bakes machine images too.'),
   repositories: z.array(repository).optional().describe("Repositories whose jobs are taken. Default: the project's own."),
   disk: z

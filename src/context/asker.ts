@@ -98,7 +98,7 @@ async function openAsker(
   { checkout, configPath, repository }: Awaited<ReturnType<typeof openCheckout>>,
   { emit, settled, signal }: Pick<ImageRequest, 'emit' | 'settled' | 'signal'>,
 ): Promise<{ world: AskWorld; lost: AbortSignal } & Disposable> {
-  const services = await connectServices(project, checkout.root, 'client', emit, signal)
+  const services = await connectServices(project, 'client', emit, signal)
   const engine = lazyEngine()
   const world: AskWorld = {
     ledger: project.ledger,

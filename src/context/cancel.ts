@@ -2,7 +2,7 @@ import type { Emit } from '../events.ts'
 import { findBuild, requestCancel } from '../jobs/history.ts'
 import { type BuildRecord, ENDED, readBuild } from '../jobs/records.ts'
 import { waitFor } from '../wait.ts'
-import { openCheckout, type Project } from './project.ts'
+import type { Project } from './project.ts'
 import { connectServices } from './services.ts'
 
 /** A worker that has the build stops it within 5 s; one that must be started first needs a little longer. */
@@ -19,8 +19,7 @@ export async function cancelBuilds(
   await Promise.all(open.map((record) => requestCancel(project.ledger, record)))
   if (open.length === 0) return records.map(({ build, status }) => ({ build, status, stopped: false }))
   // Somebody must have the queue to take the message off it.
-  const { checkout } = await openCheckout(project)
-  using _services = await connectServices(project, checkout.root, 'client', emit, signal)
+  using _services = await connectServices(project, 'client', emit, signal)
   return Promise.all(
     records.map(async (record) => {
       const ended = await waitFor(

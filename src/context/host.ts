@@ -10,7 +10,7 @@ export async function runProjectHost(project: Project): Promise<void> {
   const { SqsQueue } = await import('../io/queue-sqs.ts')
   await runHost({
     stateDir: project.stateDir,
-    root: checkout.root,
+    root: project.dir,
     version: packageVersion(),
     needsRegistry: project.config.registry === undefined,
     async startWorker({ queueEndpoint, registry }) {

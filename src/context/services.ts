@@ -30,7 +30,6 @@ const RECONNECT_MS = 2_000
 /** Connects, and connects again for as long as it isn't disposed: a host that was killed is replaced, and its jobs go on. */
 export async function connectServices(
   project: Project,
-  root: string,
   role: 'client' | 'worker',
   emit: Emit,
   signal?: AbortSignal,
@@ -42,7 +41,8 @@ export async function connectServices(
   const connect = async (): Promise<HostConnection> => {
     const connection = await connectHost({
       stateDir: project.stateDir,
-      root,
+      // bake.yaml's directory: a repository may hold several projects, and the host finds its own from there.
+      root: project.dir,
       role,
       version,
       spawn: hostCommand(),
@@ -100,10 +100,10 @@ function noOtherHost(error: unknown): unknown {
 /** Where images and their caches go: the configured registry, else the host's own under the project's name. */
 export function targetsOf(project: Project, hostRegistry: string | undefined): Pick<Services, 'target' | 'cache'> {
   const base = parseReference(`${project.config.registry ?? `${hostRegistry}/${project.config.project}`}/x`)
-  const path = base.path.slice(0, -'/x'.length)
+  const prefix = base.path.slice(0, -'x'.length)
   return {
-    target: (image) => ({ host: base.host, path: `${path}/${image}` }),
-    cache: (image, branch) => `${base.host}/${path}/${CACHE_REPOSITORY}:${tags.cache(image, branch)}`,
+    target: (image) => ({ host: base.host, path: `${prefix}${image}` }),
+    cache: (image, branch) => `${base.host}/${prefix}${CACHE_REPOSITORY}:${tags.cache(image, branch)}`,
   }
 }
 

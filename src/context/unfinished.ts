@@ -1,7 +1,7 @@
 import type { Emit } from '../events.ts'
 import { wakeHost } from '../io/host/client.ts'
 import { type BuildRecord, ENDED } from '../jobs/records.ts'
-import { openCheckout, type Project } from './project.ts'
+import type { Project } from './project.ts'
 import { connectServices, hostCommand, type Services } from './services.ts'
 
 /** As long as the queue keeps a job (docs/design.md §6): an older record's message is gone, and nobody will ever end it. */
@@ -11,9 +11,8 @@ const KEPT_MS = 4 * 24 * 3600 * 1000
 export async function wakeFor(builds: readonly BuildRecord[], project: Project, emit: Emit): Promise<void> {
   const open = builds.filter(({ status, askedAt }) => !ENDED.has(status) && Date.now() - askedAt < KEPT_MS)
   if (open.length === 0 || process.env.BAKE_DEFAULT_WORKER === '0') return
-  const { checkout } = await openCheckout(project)
   const text = 'no host process was running, and builds have not ended: started one to go on with them'
-  if (await wakeHost({ stateDir: project.stateDir, root: checkout.root, spawn: hostCommand() }))
+  if (await wakeHost({ stateDir: project.stateDir, root: project.dir, spawn: hostCommand() }))
     emit({ type: 'notice', level: 'info', text })
 }
 
@@ -25,6 +24,5 @@ export async function joinFor(
   signal: AbortSignal,
 ): Promise<Pick<Services, 'lost'> & Disposable> {
   if (ENDED.has(build.status)) return { lost: new AbortController().signal, [Symbol.dispose]() {} }
-  const { checkout } = await openCheckout(project)
-  return connectServices(project, checkout.root, 'client', emit, signal)
+  return connectServices(project, 'client', emit, signal)
 }

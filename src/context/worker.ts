@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseConfig } from '../config.ts'
@@ -53,7 +53,8 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   await buryPredecessor(project, dir)
   const queue: Queue = await services.queue()
   const journal = new Journal(join(dir, 'held'))
-  for (let slot = 0; slot < slots.count; slot++) await killRecorded(buildxRecord(join(dir, `slot-${slot}`, 'buildx')))
+  // Of more slots than today's, if there were more.
+  for (const name of await readdir(dir)) if (name.startsWith('slot-')) await killRecorded(buildxRecord(join(dir, name, 'buildx')))
   await sweepSecrets()
   await journal.handBack(queue)
 

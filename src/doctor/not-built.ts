@@ -8,6 +8,7 @@ export function notBuiltYet(config: Config): string[] {
     ['stacks', config.stacks.length > 0],
     ['fleet', Object.keys(config.fleet).length > 0],
     ['worker.bakes', config.worker.bakes],
+    ['worker.repositories', config.worker.repositories.length > 0],
     ['worker.disk', config.worker.disk !== undefined],
     ['notify', config.notify.length > 0],
     ['secrets from SSM', config.images.some((image) => image.secrets.some(({ ssm }) => ssm !== undefined))],

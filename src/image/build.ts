@@ -31,6 +31,8 @@ const NOT_RETRIED = new Set([
 /** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */
 const SUSPECT = new Set(['key_mismatch', 'repository_not_allowed'])
 const BACKOFF_SECONDS = [2, 8]
+/** A message that finds too many waiting here isn't to come back at once. */
+const LATER_SECONDS = 5
 
 /**
  * An image job from its message to its tags: the story that every worker tells. Safe to repeat from any point, because each step asks first
@@ -57,7 +59,7 @@ async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, to
   const lease = world.lease()
   const turn = await takeTurn(job, lease, world, tools, (leader) => noteLeader(record, leader, world))
   await failpoint('turn')
-  if (turn.kind === 'later') return { do: 'release', inSeconds: 0 }
+  if (turn.kind === 'later') return { do: 'release', inSeconds: tools.drain.aborted ? 0 : LATER_SECONDS }
   if (turn.kind === 'cancelled') return await end(record, { status: 'cancelled' }, world)
   if (turn.kind === 'failed') {
     await end(record, { status: 'failed', failure: turn.failure }, world)

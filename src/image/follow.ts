@@ -50,6 +50,8 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
         prefix = log
         stop = new AbortController()
         reading = tell(ledger, log, stop.signal, options)
+        // Thrown where it is awaited.
+        reading.catch(() => {})
       }
       if (ENDED.has(record.status)) return record
       await sleep(options.pollMs, undefined, { signal: options.signal }).catch(() => {})

@@ -9,7 +9,7 @@ import type { EngineInfo } from '../io/engine.ts'
 import type { Manifest } from '../io/registry.ts'
 import type { ImageJob, Pin } from '../jobs/job.ts'
 import type { Redactor } from '../jobs/redact.ts'
-import { buildIdTime, tags } from '../names.ts'
+import { buildIdTime, keys, tags } from '../names.ts'
 import { formatReference } from '../reference.ts'
 import { localPinReference, pinDockerfile } from './dockerfile.ts'
 import { collectInputs, type ImageInputs } from './inputs.ts'
@@ -66,12 +66,14 @@ export async function makeImage(
       registry: world.registry,
       engine: world.engine,
       emulated: world.emulated,
+      signal,
     }),
   ])
   await failpoint('checked-out')
 
   const tag = tags.key(job.key, turn.n)
   const target = world.target(job.image)
+  const period = periodOf(job, definition, world)
   const request: BuildRequest = {
     contextDir: join(root, inputs.contextPath),
     dockerfile: await writeDockerfile(join(world.slotDir(turn.slot), 'dockerfile', job.image), inputs, job.pins),
@@ -85,6 +87,7 @@ export async function makeImage(
     contexts: contextsOf(definition, inputs, root, job.pins),
     network: definition.network,
     attest: definition.attest,
+    noCache: job.rebuild || (period !== undefined && (await world.ledger.get(period)) === undefined),
     ...cachesOf(job, engine, world),
     configDir: join(world.slotDir(turn.slot), 'buildx'),
   }
@@ -100,6 +103,7 @@ export async function makeImage(
     await tell(event)
   }
   const result = await world.builder(engine).build(request, { signal, onEvent })
+  if (period !== undefined) await world.ledger.put(period, { version: 1, build: job.build })
   await phase('publishing')
   return { ...(await inspectPushed(job, tag, result.digest, world)), steps: result.steps }
 }
@@ -137,6 +141,16 @@ export async function verifyJob(
     )
   }
   return { definition, inputs, platforms }
+}
+
+/**
+ * With `max_age`, what a period's first build of an image leaves: that build runs every step anew, or the caches would keep the
+ * packages of the period before.
+ */
+function periodOf(job: ImageJob, { maxAgeSeconds }: ImageDefinition, world: ImageWorld): string | undefined {
+  if (maxAgeSeconds === undefined) return undefined
+  const { host, path } = world.target(job.image)
+  return keys.period(`${host}/${path}`, Math.floor(buildIdTime(job.build) / 1000 / maxAgeSeconds))
 }
 
 /** A base that only this machine's engine has gets a name that nothing else moves. */

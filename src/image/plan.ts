@@ -79,11 +79,13 @@ async function planImage(ask: Ask, definition: ImageDefinition, keyed: Keyed, wo
   const document = await readPublished(world.ledger, keyed.key)
   if (!document) return { ...plan, action: 'build', reason: 'nobody has published this image key' }
   const tag = tags.commit(ask.commit, document.rebuilt)
-  const [there, head] = await Promise.all([
+  const [plain, head] = await Promise.all([
     world.registry.head({ ...plan.target, tag }),
     ask.branch === undefined ? undefined : branchHead(world.ledger, definition.name, ask.branch),
   ])
-  const published = { digest: document.digest, sizeBytes: document.sizeBytes, tag }
+  const other = tags.commitOfKey(ask.commit, keyed.key)
+  const there = plain && plain.digest !== document.digest ? await world.registry.head({ ...plan.target, tag: other }) : plain
+  const published = { digest: document.digest, sizeBytes: document.sizeBytes, tag: there === plain ? tag : other }
   if (there?.digest !== document.digest)
     return { ...plan, published, action: 'tag', reason: 'the same content is published; this commit is not tagged' }
   if (ask.branch !== undefined && head?.commit !== ask.commit)

@@ -31,24 +31,21 @@ export async function writeImageDocument(job: ImageJob, published: PublishedEntr
   await world.ledger.put(keys.image(job.key), document)
 }
 
-/** `sha-<commit>` (after a rebuild `sha-<commit>-r<n>`): set once, never moved. Its name. */
+/** `sha-<commit>` (after a rebuild `sha-<commit>-r<n>`): set once, never moved; where it names the image of another key, `sha-<commit>-k<key>`. Its name. */
 export async function tagCommit(job: ImageJob, published: PublishedEntry, world: ImageWorld): Promise<string> {
-  const tag = tags.commit(job.commit, published.claims.rebuiltBefore(published.n) ? published.n : undefined)
   const target = world.target(job.image)
-  const there = await world.registry.head({ ...target, tag })
-  if (there?.digest === published.digest) return tag
-  if (there) {
-    throw refused(
-      'tag_taken',
-      `${target.host}/${target.path}:${tag} names another digest (${there.digest.slice(0, 19)}…), and commit tags never move`,
-      {
-        next: 'it was pushed by hand or belongs to another ledger: delete that tag, or use another registry path',
-        ids: { tag, digest: published.digest },
-      },
-    )
+  const plain = tags.commit(job.commit, published.claims.rebuiltBefore(published.n) ? published.n : undefined)
+  for (const tag of [plain, tags.commitOfKey(job.commit, job.key)]) {
+    const there = await world.registry.head({ ...target, tag })
+    if (there?.digest === published.digest) return tag
+    if (there) continue
+    await world.registry.tag(target, tag, published.manifest)
+    return tag
   }
-  await world.registry.tag(target, tag, published.manifest)
-  return tag
+  throw refused('tag_taken', `${target.host}/${target.path}:${plain} names another digest, and commit tags never move`, {
+    next: 'it was pushed by hand or belongs to another ledger: delete that tag, or use another registry path',
+    ids: { tag: plain, digest: published.digest },
+  })
 }
 
 /**

@@ -17,6 +17,8 @@ export interface BuildRequest {
   /** name → absolute directory or `docker-image://…@sha256:…`. */
   contexts: Record<string, string>
   network?: 'default' | 'none' | 'host' | undefined
+  /** Run every step anew, whatever is cached. */
+  noCache?: boolean | undefined
   /** SBOM and provenance attestations; off unless asked for. */
   attest: boolean
   /** Cache references to read, in order of preference. */

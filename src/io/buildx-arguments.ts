@@ -25,6 +25,7 @@ export function buildxArguments(request: BuildRequest, options: BuildxOptions): 
     ...request.platforms.flatMap((platform) => ['--platform', platform]),
     ...Object.entries(request.args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]),
     ...Object.entries(request.secrets).flatMap(([id, file]) => ['--secret', csv({ id, src: file })]),
+    ...(request.noCache ? ['--no-cache'] : []),
     ...request.ssh.flatMap((id) => ['--ssh', id]),
     ...Object.entries(request.contexts).flatMap(([name, value]) => ['--build-context', `${name}=${value}`]),
     ...(request.network === undefined ? [] : ['--network', request.network]),

@@ -116,11 +116,11 @@ async function handleMessage(message: Message, first: Slot, options: LoopOptions
       return true
     },
   }
-  await options.journal.add(message)
   const held = new Held(options.queue, message, options.journal, options.visibilitySeconds, (error) =>
     options.onProblem(`renewing message ${message.id}: ${messageOf(error)}`),
   )
   try {
+    await options.journal.add(message)
     await failpoint('received')
     const verdict = await dispatch(
       message,

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { runFixture } from './support.ts'
 
-const NEXT = 'next: try again\nbuild=1gd4x7k2m-8q3zt1\n'
+const next = (code: string) => `next: try again\ncode=${code} build=1gd4x7k2m-8q3zt1\n`
 
 test.for([
   ['refused', 2, 'sha_unknown', 'error: no such commit\n'],
@@ -10,7 +10,7 @@ test.for([
   ['timed-out', 5, 'timed_out', 'error: too late\n'],
 ] as const)('an error that is %s exits %i, with and without --json', async ([how, exit, code, line]) => {
   const [plain, json] = await Promise.all([runFixture(['fail', how]), runFixture(['fail', how, '--json'])])
-  expect(plain).toEqual({ code: exit, signal: null, stdout: '', stderr: line + NEXT })
+  expect(plain).toEqual({ code: exit, signal: null, stdout: '', stderr: line + next(code) })
   expect(json.code).toBe(exit)
   expect(json.stderr).toBe('')
   expect(JSON.parse(json.stdout)).toMatchObject({
@@ -78,7 +78,7 @@ test('a usage error with --json is a document, without the configuration', async
 
 test("an error that a flag's own check throws keeps its code and loses oclif's frame", async () => {
   const { code, stderr } = await runFixture(['flags', '--slots', '3'])
-  expect({ code, stderr }).toEqual({ code: 2, stderr: 'error: --slots: two or nothing\n' })
+  expect({ code, stderr }).toEqual({ code: 2, stderr: 'error: --slots: two or nothing\ncode=slots\n' })
 })
 
 test.for([[['stori']], [['stori', '--help']], [['help', 'stori']]])(

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { stopHost } from '../../src/io/host/client.ts'
 import { makeProject, WEB_FILES } from '../support/project.ts'
 
 const REFERENCE = /^localhost:\d+\/shop\/web@(sha256:[0-9a-f]{64})$/
@@ -180,5 +181,38 @@ describe('bake image, from a commit to a digest', () => {
     const forced = await project.repo.commit({ 'web/server.js': 'console.log(3)\n' })
     expect((await project.bake(['image', '--branch', 'main'])).code).toBe(0)
     expect(await project.tagged('branch-main')).toBe(await project.tagged(`sha-${forced}`))
+  })
+
+  test('a project in a part of its repository, run from a directory below it', async () => {
+    await using project = await makeProject({
+      'bake.yaml': 'project: other\nimages:\n  other: { context: . }\n',
+      'services/shop/bake.yaml': 'project: shop\nimages:\n  web: { context: web }\n',
+      'services/shop/web/Dockerfile': 'FROM scratch\nCOPY server.js /\n',
+      'services/shop/web/server.js': `${Math.random()}\n`,
+    })
+    const built = await project.bake(['image'], { cwd: `${project.dir}/services/shop/web` })
+    expect(built, built.stderr).toMatchObject({ code: 0 })
+    expect(built.stdout.trim()).toMatch(REFERENCE)
+    await stopHost(`${project.dir}/services/shop/.bake`)
+  })
+
+  test('--rebuild runs every step anew, and so does the first build of a max_age period; what follows uses the cache', async () => {
+    const dockerfile = (extra = '') =>
+      `FROM localhost/bakehouse/base:bookworm\nRUN date +%s%N > /made\nCOPY server.js /${extra}\n`
+    await using project = await makeProject({
+      ...WEB_FILES,
+      'bake.yaml': 'project: shop\nimages:\n  web: { context: web, max_age: 100d }\n',
+      'web/Dockerfile': dockerfile(),
+    })
+    const steps = async (...args: string[]) => {
+      const asked = await project.bake(['image', '--json', ...args])
+      expect(asked, asked.stderr).toMatchObject({ code: 0 })
+      return (JSON.parse(asked.stdout) as { images: { steps: { cached: number } }[] }).images[0]!.steps.cached
+    }
+    // The base counts as cached; the RUN of an earlier test run must not.
+    expect(await steps()).toBe(1)
+    await project.repo.commit({ 'web/server.js': 'console.log(2)\n' })
+    expect(await steps()).toBe(2)
+    expect(await steps('--rebuild')).toBe(1)
   })
 })

@@ -50,7 +50,7 @@ export class HostLife implements ControlHandlers {
     this.#options = options
     this.root = options.root
     this.#log = tell.log
-    this.#lingerMs = options.lingerMs ?? Number(process.env.BAKE_HOST_LINGER_MS || LINGER_MS)
+    this.#lingerMs = options.lingerMs ?? (Number(process.env.BAKE_HOST_LINGER_MS) || LINGER_MS)
     this.#worker = options.defaultWorker ?? process.env.BAKE_DEFAULT_WORKER !== '0'
     this.#keeper = new WorkerKeeper(() => {
       const { queueEndpoint, registry } = this.#services!
