@@ -198,7 +198,7 @@ describe('bake image, from a commit to a digest', () => {
 
   test('--rebuild runs every step anew, and so does the first build of a max_age period; what follows uses the cache', async () => {
     const dockerfile = (extra = '') =>
-      `FROM localhost/bakehouse/base:bookworm\nRUN date +%s%N > /made\nCOPY server.js /${extra}\n`
+      `FROM localhost/bakehouse/base:bookworm\nRUN date +%s%N > /made-${Math.random()}\nCOPY server.js /${extra}\n`
     await using project = await makeProject({
       ...WEB_FILES,
       'bake.yaml': 'project: shop\nimages:\n  web: { context: web, max_age: 100d }\n',
@@ -211,7 +211,7 @@ describe('bake image, from a commit to a digest', () => {
     }
     // The base counts as cached; the RUN of an earlier test run must not.
     expect(await steps()).toBe(1)
-    await project.repo.commit({ 'web/server.js': 'console.log(2)\n' })
+    await project.repo.commit({ 'web/server.js': `console.log(${Math.random()})\n` })
     expect(await steps()).toBe(2)
     expect(await steps('--rebuild')).toBe(1)
   })
