@@ -25,9 +25,9 @@ const crockford = (value: number, digits: number): string => {
 }
 
 /** A build id: inverted milliseconds, so that ids sort newest first, then 30 random bits. `ybr15gj57-3fgtss` */
-export function newBuildId(nowMs = Date.now()): string {
-  lastIdMs = Math.max(nowMs, lastIdMs + 1)
-  return `${crockford(LAST_MS - lastIdMs, 9)}-${crockford(randomBytes(4).readUInt32BE() >>> 2, 6)}`
+export function newBuildId(atMs?: number): string {
+  if (atMs === undefined) lastIdMs = Math.max(Date.now(), lastIdMs + 1)
+  return `${crockford(LAST_MS - (atMs ?? lastIdMs), 9)}-${crockford(randomBytes(4).readUInt32BE() >>> 2, 6)}`
 }
 
 /** Ids of one process differ in their first nine digits, so that these name a build for people. */
