@@ -34,16 +34,26 @@ const formatProblem = (file: string, { line, path, message, suggestion }: Config
  * bake.yaml can be parsed. Throws ConfigError (exit 2) with all problems at once.
  */
 export function parseConfig(text: string, file: string): Config {
+  if (text === parsed?.text) return { ...parsed.config, file }
+  const config = parseAnew(text, file)
+  parsed = { text, config }
+  return config
+}
+
+/** The last one: a commit's bake.yaml is mostly the one that was read before, here and in a worker. */
+let parsed: { text: string; config: Config } | undefined
+
+function parseAnew(text: string, file: string): Config {
   const document = parseDocument(text)
   if (document.problems.length > 0 && document.value === undefined) throw new ConfigError(file, document.problems)
-  const parsed = definition.safeParse(document.value, { jitless: true })
+  const result = definition.safeParse(document.value, { jitless: true })
   const problems = [
     ...document.problems,
-    ...(parsed.success ? [] : problemsOf(parsed.error.issues, document)),
+    ...(result.success ? [] : problemsOf(result.error.issues, document)),
     ...contradictions(document),
   ].sort((a, b) => (a.line ?? 0) - (b.line ?? 0))
-  if (problems.length > 0 || !parsed.success) throw new ConfigError(file, problems)
-  return resolveConfig(parsed.data, document, file)
+  if (problems.length > 0 || !result.success) throw new ConfigError(file, problems)
+  return resolveConfig(result.data, document, file)
 }
 
 /**

@@ -6,7 +6,7 @@ import type { Ledger } from '../io/ledger.ts'
 import { DirectoryLedger } from '../io/ledger-directory.ts'
 
 /** On one machine the ledger is a directory: looking costs next to nothing. */
-const LOCAL_POLL_MS = 25
+const LOCAL_POLL_MS = 10
 
 /** A project as found from where the command runs: bake.yaml, where its state is, its ledger. Opens no connection. */
 export interface Project {

@@ -31,6 +31,8 @@ const NOT_RETRIED = new Set([
 /** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */
 const SUSPECT = new Set(['key_mismatch', 'repository_not_allowed'])
 const BACKOFF_SECONDS = [2, 8]
+/** A live view redraws about this often. */
+const LEAST_FLUSH_MS = 100
 /** A message that finds too many waiting here isn't to come back at once. */
 const LATER_SECONDS = 5
 
@@ -100,7 +102,10 @@ async function buildAndPublish(
   tools: Tools,
 ): Promise<PublishedEntry | Verdict | 'lost'> {
   const redactor = new Redactor([])
-  await using log = new LogWriter(world.ledger, keys.log(job.build, turn.n), { redact: redactor, flushMs: world.pollMs * 4 })
+  await using log = new LogWriter(world.ledger, keys.log(job.build, turn.n), {
+    redact: redactor,
+    flushMs: Math.max(LEAST_FLUSH_MS, world.pollMs),
+  })
   const tell = (event: StoryEvent) => log.write(event)
   Object.assign(record, { status: 'running', startedAt: Date.now(), worker: world.worker, claim: turn.n, leader: undefined })
   await writeBuild(world.ledger, record)

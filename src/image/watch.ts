@@ -49,7 +49,7 @@ export function watchClaim(
     world.buildTimeoutMs,
   )
   const look = async () => {
-    const everyMs = Math.min(SLOWEST_LOOK_MS, world.pollMs * 5)
+    const everyMs = Math.min(SLOWEST_LOOK_MS, world.pollMs * 10)
     while (!stopped.signal.aborted && !over.signal.aborted) {
       try {
         const [next, cancelled] = await Promise.all([
