@@ -67,7 +67,7 @@ make_base_image() {
   settings+=(--change 'ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt' --change 'CMD ["bash"]')
   registry=$(npm config get registry 2>/dev/null) || registry=
   case $registry in
-    '' | undefined | https://registry.npmjs.org/ | *@*) ;;
+    '' | undefined | *@*) ;;
     *) settings+=(--change "ENV npm_config_registry=$registry") ;;
   esac
   as_root mmdebstrap --variant=minbase --include=ca-certificates,nodejs,npm --format=tar \

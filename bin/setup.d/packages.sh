@@ -79,10 +79,13 @@ die_unknown() {
 }
 
 add_trixie() {
-  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg mirror
+  # Where this machine has its own packages from.
+  mirror=${BAKE_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)}
+  [ -n "$mirror" ] || die "apt's sources name no Debian mirror" 'set BAKE_DEBIAN_MIRROR to one, then run bin/setup again'
   as_root tee /etc/apt/sources.list.d/bake-trixie.sources >/dev/null <<SOURCE
 Types: deb
-URIs: ${BAKE_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+URIs: $mirror
 Suites: trixie
 Components: main
 Signed-By: $keyring

@@ -34,7 +34,7 @@ describe('DockerEngine', () => {
     const image = await engine.image(BASE)
     expect(image).toMatchObject({ id: expect.stringMatching(/^sha256:[0-9a-f]{64}$/), os: 'linux' })
     expect(await engine.image(image!.id)).toEqual(image)
-    expect(await engine.image('bake-probe/nothing:1')).toBeUndefined()
+    expect(await engine.image('bake-test/nothing:1')).toBeUndefined()
     expect(await engine.image('localhost:5000/../info?x=')).toBeUndefined()
   })
 
@@ -44,7 +44,7 @@ describe('DockerEngine', () => {
     await engine.tag(id, 'bake-test/docker', 'tagged')
     expect((await engine.image('bake-test/docker:tagged'))?.id).toBe(id)
     await removeImage('bake-test/docker:tagged')
-    await expect(engine.tag('bake-probe/nothing:1', 'bake-test/docker', 'x')).rejects.toMatchObject({
+    await expect(engine.tag('bake-test/nothing:1', 'bake-test/docker', 'x')).rejects.toMatchObject({
       code: 'engine_error',
       exit: 4,
     })
@@ -56,7 +56,7 @@ describe('DockerEngine', () => {
     await engine.ping()
     expect(await engine.info()).toMatchObject({ containerdStore: true, dataRoot: undefined })
     expect(await engine.image(BASE)).toEqual(await new DockerEngine().image(BASE))
-    expect(await engine.image('bake-probe/nothing:1')).toBeUndefined()
+    expect(await engine.image('bake-test/nothing:1')).toBeUndefined()
     await engine.tag(BASE, 'bake-test/docker', 'tcp')
     await removeImage('bake-test/docker:tcp')
   })

@@ -158,7 +158,7 @@ describe('the registry as a container', () => {
     // Stands in for registry:2, which has the same paths; the binary is Debian's.
     built = await tinyImage(
       image,
-      'FROM bake-probe/base:1\nCOPY docker-registry config.yml /\nEXPOSE 5000\nCMD ["/docker-registry", "serve", "/config.yml"]\n',
+      'FROM localhost/bakehouse/base:bookworm\nCOPY docker-registry config.yml /\nEXPOSE 5000\nCMD ["/docker-registry", "serve", "/config.yml"]\n',
       async (dir) => {
         await copyFile('/usr/bin/docker-registry', join(dir, 'docker-registry'))
         await writeFile(
@@ -209,7 +209,7 @@ describe('the registry as a container', () => {
       exit: 4,
       next: expect.stringContaining('docker-registry'),
     })
-    await using broken = await hostProject({ BAKE_REGISTRY_IMAGE: 'bake-probe/base:1' })
+    await using broken = await hostProject({ BAKE_REGISTRY_IMAGE: 'localhost/bakehouse/base:bookworm' })
     await expect(broken.connect({ needsRegistry: true })).rejects.toMatchObject({ code: 'registry_failed', exit: 4 })
     expect(await containers(broken.stateDir)).toEqual([])
   })

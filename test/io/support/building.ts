@@ -7,7 +7,7 @@ import type { BuildRequest } from '../../../src/io/builder.ts'
 import { BuildxBuilder, type BuildxBuilderOptions } from '../../../src/io/buildx.ts'
 
 /** Debian with node and CA certificates, in this machine's engine only. */
-export const BASE = 'bake-probe/base:1'
+export const BASE = 'localhost/bakehouse/base:bookworm'
 
 export interface Workshop extends AsyncDisposable {
   readonly dir: string
