@@ -132,7 +132,7 @@ test('two workers with one name: the second is refused with exit 4 and what to d
 
 test('a build that runs too long is ended: exit 5, not tried again, nothing left of it', async () => {
   await using gate = await startGate()
-  await using project = await makeProject(scratch(gate.dockerfile), { ...env, BAKE_BUILD_TIMEOUT_MINUTES: '0.05' })
+  await using project = await makeProject(scratch(gate.dockerfile), { ...env, BAKE_BUILD_TIMEOUT_MINUTES: '0.15' })
   await using worker = project.start(['worker'])
   await worker.waitFor('stderr', /is ready/)
   const late = await project.bake(['image', '--json'])
@@ -141,7 +141,7 @@ test('a build that runs too long is ended: exit 5, not tried again, nothing left
     error: {
       code: 'build_timed_out',
       exit: 5,
-      message: expect.stringContaining('3 s'),
+      message: expect.stringContaining('9 s'),
       next: expect.stringContaining('BAKE_BUILD_TIMEOUT_MINUTES'),
     },
   })
