@@ -1,13 +1,12 @@
 import { runHost } from '../io/host/process.ts'
 import { packageVersion } from '../package-root.ts'
 import { openCheckout, type Project } from './project.ts'
-import { targetsOf } from './services.ts'
+import { openLocalQueue, targetsOf } from './services.ts'
 import { runWorker } from './worker.ts'
 
 /** The body of the hidden command `bake host`: queue, registry and a default worker in one process (docs/design.md §10). */
 export async function runProjectHost(project: Project): Promise<void> {
   const { checkout, repository } = await openCheckout(project)
-  const { SqsQueue } = await import('../io/queue-sqs.ts')
   await runHost({
     stateDir: project.stateDir,
     root: project.dir,
@@ -22,7 +21,7 @@ export async function runProjectHost(project: Project): Promise<void> {
         repositories: new Map([[repository, checkout.root]]),
         services: {
           ...targetsOf(project, registry),
-          queue: () => SqsQueue.open({ endpoint: queueEndpoint, region: 'us-east-1', prefix: 'bake' }),
+          queue: () => openLocalQueue(queueEndpoint),
         },
         once: false,
         drain: drain.signal,

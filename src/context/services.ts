@@ -77,10 +77,9 @@ export async function connectServices(
       return current.pid
     },
     lost: lost.signal,
-    sender: localSender(() => current.queueEndpoint, 'bake'),
+    sender: localSender(() => current.queueEndpoint, LOCAL.prefix),
     async queue() {
-      const { SqsQueue } = await import('../io/queue-sqs.ts')
-      return SqsQueue.open({ endpoint: current.queueEndpoint, region: 'us-east-1', prefix: 'bake' })
+      return openLocalQueue(current.queueEndpoint)
     },
     ...targetsOf(project, current.registry),
     [Symbol.dispose]() {
@@ -95,6 +94,15 @@ function noOtherHost(error: unknown): unknown {
   const { kind, exit, code, message, next, ids } = error
   const details = { ids, cause: error, ...(next === undefined ? {} : { next }) }
   return new BakeError(kind, exit, code, `the host process is gone, and no other can be started: ${message}`, details)
+}
+
+/** Of the host's own queues (io/host/queue-server.ts makes them). */
+const LOCAL = { region: 'us-east-1', prefix: 'bake' }
+
+/** The host's queue for a worker. */
+export async function openLocalQueue(endpoint: string): Promise<Queue> {
+  const { SqsQueue } = await import('../io/queue-sqs.ts')
+  return SqsQueue.open({ endpoint, ...LOCAL })
 }
 
 /** Where images and their caches go: the configured registry, else the host's own under the project's name. */

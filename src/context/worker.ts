@@ -2,7 +2,7 @@ import { mkdir, readdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseConfig } from '../config.ts'
-import { refused, unavailable } from '../errors.ts'
+import { messageOf, refused, unavailable } from '../errors.ts'
 import { buildImage } from '../image/build.ts'
 import type { ImageWorld } from '../image/world.ts'
 import { emulatedPlatforms } from '../io/binfmt.ts'
@@ -59,7 +59,9 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   await journal.handBack(queue)
 
   await using leases = await Leases.open(project, identity, settings.leaseMs, options.onProblem)
-  const world = imageWorld(options, { name, dir, leases, settings })
+  const mirrors = new Map<string, Mirror>()
+  const world = imageWorld(options, { name, dir, leases, settings }, mirrors)
+  using _upkeep = packWhenIdle(slots, mirrors, options)
   options.onReady?.({ name, slots: slots.count })
   try {
     await receiveLoop({
@@ -76,6 +78,22 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   } finally {
     queue.close()
   }
+}
+
+const IDLE_LOOK_MS = 3_000
+/** `git gc --auto` mostly finds nothing to do, but asking is a process. */
+const UPKEEP_MS = 60_000
+
+/** Each fetch leaves a pack; git packs them together when there are many, in a pause between builds. */
+function packWhenIdle(slots: Slots, mirrors: ReadonlyMap<string, Mirror>, { drain, onProblem }: WorkerOptions): Disposable {
+  let lastMs = Number.NEGATIVE_INFINITY
+  const timer = setInterval(() => {
+    if (slots.busy > 0 || mirrors.size === 0 || performance.now() - lastMs < UPKEEP_MS) return
+    lastMs = performance.now()
+    for (const mirror of mirrors.values())
+      mirror.maintain(drain).catch((error) => drain.aborted || onProblem(`git gc: ${messageOf(error)}`))
+  }, IDLE_LOOK_MS).unref()
+  return { [Symbol.dispose]: () => clearInterval(timer) }
 }
 
 /** A worker's name is held by an OS lock, so that its slots, journal and pid files have one owner. */
@@ -104,9 +122,8 @@ interface Incarnation {
   settings: ReturnType<typeof readSettings>
 }
 
-function imageWorld(options: WorkerOptions, me: Incarnation): ImageWorld {
+function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map<string, Mirror>): ImageWorld {
   const { project, services, repositories } = options
-  const mirrors = new Map<string, Mirror>()
   const trees = new Map<string, WorkTree>()
   const slotDir = (slot: number) => join(me.dir, `slot-${slot}`)
   const fetchFrom = (repository: string): string => {
@@ -154,6 +171,7 @@ function imageWorld(options: WorkerOptions, me: Incarnation): ImageWorld {
     secrets: { materialise: (ids) => materialiseSecrets(ids, { env: process.env }) },
     emulated: emulatedPlatforms,
     lease: () => me.leases.current,
+    onProblem: options.onProblem,
     buildTimeoutMs: me.settings.buildTimeoutMs,
   }
 }

@@ -3,11 +3,10 @@ import type { StoryEvent } from '../events.ts'
 import { failpoint } from '../failpoint.ts'
 import { append, type Claims, MAX_WORLD_FAILURES } from '../jobs/claims.ts'
 import type { ImageJob } from '../jobs/job.ts'
-import { LogWriter } from '../jobs/logs.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
 import { type BuildRecord, ENDED, readBuild, writeBuild } from '../jobs/records.ts'
-import { Redactor } from '../jobs/redact.ts'
-import { buildIdTime, keys } from '../names.ts'
+import { buildIdTime } from '../names.ts'
+import { openBuildLog } from './build-log.ts'
 import { makeImage, verifyJob } from './make.ts'
 import { moveBranch, tagCommit, writeImageDocument } from './publish.ts'
 import { failureOf, type PublishedEntry, takeTurn } from './turn.ts'
@@ -31,8 +30,6 @@ const NOT_RETRIED = new Set([
 /** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */
 const SUSPECT = new Set(['key_mismatch', 'repository_not_allowed'])
 const BACKOFF_SECONDS = [2, 8]
-/** A live view redraws about this often. */
-const LEAST_FLUSH_MS = 100
 /** A message that finds too many waiting here isn't to come back at once. */
 const LATER_SECONDS = 5
 
@@ -101,12 +98,8 @@ async function buildAndPublish(
   world: ImageWorld,
   tools: Tools,
 ): Promise<PublishedEntry | Verdict | 'lost'> {
-  const redactor = new Redactor([])
-  await using log = new LogWriter(world.ledger, keys.log(job.build, turn.n), {
-    redact: redactor,
-    flushMs: Math.max(LEAST_FLUSH_MS, world.pollMs),
-  })
-  const tell = (event: StoryEvent) => log.write(event)
+  await using log = openBuildLog(job.build, turn.n, world)
+  const { tell, redactor } = log
   Object.assign(record, { status: 'running', startedAt: Date.now(), worker: world.worker, claim: turn.n, leader: undefined })
   await writeBuild(world.ledger, record)
   await failpoint('claimed')
@@ -167,7 +160,7 @@ async function giveUp(
     await end(record, { status: 'failed', failure }, world)
     return { do: 'bury', reason: failure.code }
   }
-  const inSeconds = BACKOFF_SECONDS[tries - 1] ?? 30
+  const inSeconds = BACKOFF_SECONDS[tries - 1]!
   await log.tell({
     type: 'retry',
     t: Date.now(),

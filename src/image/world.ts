@@ -45,6 +45,8 @@ export interface ImageWorld {
   emulated(): Promise<string[]>
   /** What this worker claims with now. One that was lost stays lost: take it once per job. */
   lease(): Lease
+  /** Told, in a sentence, of what went wrong without failing a build. */
+  onProblem(text: string): void
   /** Milliseconds after which a build that still runs is ended. */
   buildTimeoutMs: number
 }
