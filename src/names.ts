@@ -72,6 +72,18 @@ export const keys = {
   branch: (image: string, branch: string, n: number) => `branches/${image}/${branchSlug(branch)}/${entry(n)}`,
   period: (target: string, period: number) => `periods/${sha256(target).slice(0, 32)}/${period}`,
   cancel: (id: string) => `cancels/${id}`,
+  /** Everybody who asked for an image key: whose cancellation stops its build. */
+  askers: (key: string) => `askers/${key}/`,
+  asker: (key: string, build: string) => `askers/${key}/${build}`,
+  /** Everybody who asked for a branch's image, newest first: what a queued build may be superseded by. */
+  asks: (image: string, branch: string) => `asks/${image}/${branchSlug(branch)}/`,
+  ask: (image: string, branch: string, build: string) => `asks/${image}/${branchSlug(branch)}/${build}`,
+  /** The newest publication of each image: what a worker warms its caches with. */
+  latests: 'latest/',
+  latest: (image: string) => `latest/${image}`,
+  /** The fleet's members, as they last told of themselves. */
+  workers: 'workers/',
+  worker: (name: string) => `workers/${name}`,
   beat: (owner: string) => `beats/${owner}`,
   grave: (owner: string) => `graves/${owner}`,
   layers: (target: string) => `layers/${sha256(target).slice(0, 32)}`,

@@ -15,6 +15,7 @@ const RETRY_MS = 400
  */
 export function localSender(endpoint: () => string, prefix: string): JobSender {
   return {
+    shards: 1,
     async send(lane: Lane, json: string): Promise<void> {
       const queue = lane === 'high' ? `${prefix}-high` : prefix
       const body = JSON.stringify({ QueueUrl: `${endpoint()}/000000000000/${queue}`, MessageBody: messageBody(json) })

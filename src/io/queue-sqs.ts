@@ -1,6 +1,6 @@
 import type { SQSClient, Message as SqsMessage } from '@aws-sdk/client-sqs'
 import { unavailable } from '../errors.ts'
-import type { Lane, Message, Queue } from './queue.ts'
+import type { Depth, Lane, Message, Queue } from './queue.ts'
 import { MAX_BODY_BYTES, messageBody } from './queue-body.ts'
 import { isAbort, isLost, sqsError } from './queue-sqs-errors.ts'
 
@@ -19,11 +19,17 @@ export interface SqsOptions {
   /** `http://127.0.0.1:PORT` of an emulator; without it, AWS. */
   endpoint?: string | undefined
   region: string
-  /** The normal queue's name; the others are `<prefix>-high` and `<prefix>-dead`. */
+  /** The name of the normal lane's queue 0; the others are `<prefix>-high`, `<prefix>-<n>`, `<prefix>-high-<n>` and `<prefix>-dead`. */
   prefix: string
+  /** Queues per lane; 1 unless told. */
+  shards?: number
 }
 
 type Sdk = typeof import('@aws-sdk/client-sqs')
+
+/** Shard 0 has the names that a fleet without shards has, so that sharding one later strands no message. */
+export const queueName = (prefix: string, lane: Lane, shard: number): string =>
+  `${prefix}${lane === 'high' ? '-high' : ''}${shard === 0 ? '' : `-${shard}`}`
 
 /** The job queue on SQS, or on anything that speaks its JSON protocol. Errors: queue_unreachable, queue_missing, queue_throttled, queue_denied (world's). */
 export class SqsQueue implements Queue {
@@ -32,8 +38,10 @@ export class SqsQueue implements Queue {
   readonly #prefix: string
   readonly #where: string
   readonly #urls = new Map<string, Promise<string>>()
+  readonly shards: number
 
-  private constructor(sdk: Sdk, { endpoint, region, prefix }: SqsOptions) {
+  private constructor(sdk: Sdk, { endpoint, region, prefix, shards = 1 }: SqsOptions) {
+    this.shards = shards
     this.#sdk = sdk
     this.#prefix = prefix
     this.#where = endpoint ?? region
@@ -56,26 +64,26 @@ export class SqsQueue implements Queue {
   /** Loads the SDK and looks up the normal lane in the background: some 100 ms in all, so open it early. Fails only with the first call. */
   static async open(options: SqsOptions): Promise<SqsQueue> {
     const queue = new SqsQueue(await import('@aws-sdk/client-sqs'), options)
-    queue.#url(queue.#name('normal')).catch(() => {})
+    queue.#url(queueName(options.prefix, 'normal', 0)).catch(() => {})
     return queue
   }
 
   /** Takes JSON only. Throws `message_too_large` (refused) over MAX_BODY_BYTES. */
-  async send(lane: Lane, json: string): Promise<void> {
+  async send(lane: Lane, json: string, shard = 0): Promise<void> {
     const body = messageBody(json)
-    await this.#call(this.#name(lane), (QueueUrl) =>
+    await this.#call(queueName(this.#prefix, lane, shard), (QueueUrl) =>
       this.#client.send(new this.#sdk.SendMessageCommand({ QueueUrl, MessageBody: body })),
     )
   }
 
   async receive(
     lane: Lane,
-    options: { max: number; waitSeconds: number; visibilitySeconds: number; signal?: AbortSignal },
+    options: { max: number; waitSeconds: number; visibilitySeconds: number; shard?: number; signal?: AbortSignal },
   ): Promise<Message[]> {
-    const { signal } = options
+    const { signal, shard = 0 } = options
     if (signal?.aborted) return []
     try {
-      const { Messages = [] } = await this.#call(this.#name(lane), (QueueUrl) =>
+      const { Messages = [] } = await this.#call(queueName(this.#prefix, lane, shard), (QueueUrl) =>
         this.#client.send(
           new this.#sdk.ReceiveMessageCommand({
             QueueUrl,
@@ -87,7 +95,7 @@ export class SqsQueue implements Queue {
           { ...(signal && { abortSignal: signal }) },
         ),
       )
-      const messages = Messages.map((message) => fromSqs(lane, message))
+      const messages = Messages.map((message) => fromSqs(lane, shard, message))
       if (!signal?.aborted) return messages
       // The answer crossed the abort: nobody will work on these, so others get them now, not when they turn visible again.
       await Promise.allSettled(messages.map((message) => this.renew(message, 0)))
@@ -100,7 +108,7 @@ export class SqsQueue implements Queue {
 
   async renew(message: Message, seconds: number): Promise<void> {
     try {
-      await this.#call(this.#name(message.lane), (QueueUrl) =>
+      await this.#call(queueName(this.#prefix, message.lane, message.shard), (QueueUrl) =>
         this.#client.send(
           new this.#sdk.ChangeMessageVisibilityCommand({
             QueueUrl,
@@ -120,7 +128,7 @@ export class SqsQueue implements Queue {
 
   async remove(message: Message): Promise<void> {
     try {
-      await this.#call(this.#name(message.lane), (QueueUrl) =>
+      await this.#call(queueName(this.#prefix, message.lane, message.shard), (QueueUrl) =>
         this.#client.send(new this.#sdk.DeleteMessageCommand({ QueueUrl, ReceiptHandle: message.receipt })),
       )
     } catch (error) {
@@ -145,17 +153,21 @@ export class SqsQueue implements Queue {
   }
 
   async depth(): Promise<{ visible: number; inFlight: number; delayed: number; dead: number }> {
-    const [lanes, dead] = await Promise.all([
-      Promise.all(LANES.map((lane) => this.#counts(this.#name(lane)))),
-      this.#counts(`${this.#prefix}-dead`),
-    ])
-    const sum = (key: 'visible' | 'inFlight' | 'delayed') => lanes.reduce((total, counts) => total + counts[key], 0)
+    const [queues, dead] = await Promise.all([this.depths(), this.#counts(`${this.#prefix}-dead`)])
+    const sum = (key: 'visible' | 'inFlight' | 'delayed') => queues.reduce((total, counts) => total + counts[key], 0)
     return {
       visible: sum('visible'),
       inFlight: sum('inFlight'),
       delayed: sum('delayed'),
       dead: dead.visible + dead.inFlight + dead.delayed,
     }
+  }
+
+  depths(): Promise<Depth[]> {
+    const all = LANES.flatMap((lane) => Array.from({ length: this.shards }, (_, shard) => ({ lane, shard })))
+    return Promise.all(
+      all.map(async (each) => ({ ...each, ...(await this.#counts(queueName(this.#prefix, each.lane, each.shard))) })),
+    )
   }
 
   close(): void {
@@ -182,10 +194,6 @@ export class SqsQueue implements Queue {
     }
   }
 
-  #name(lane: Lane): string {
-    return lane === 'high' ? `${this.#prefix}-high` : this.#prefix
-  }
-
   async #call<T>(queue: string, send: (url: string) => Promise<T>): Promise<T> {
     try {
       return await send(await this.#url(queue))
@@ -205,8 +213,9 @@ export class SqsQueue implements Queue {
   }
 }
 
-const fromSqs = (lane: Lane, message: SqsMessage): Message => ({
+const fromSqs = (lane: Lane, shard: number, message: SqsMessage): Message => ({
   lane,
+  shard,
   id: message.MessageId ?? '',
   body: message.Body ?? '',
   receipt: message.ReceiptHandle ?? '',

@@ -2,6 +2,8 @@ export type Lane = 'high' | 'normal'
 
 export interface Message {
   readonly lane: Lane
+  /** Number of the queue, among those of its lane, that it came from. */
+  readonly shard: number
   readonly id: string
   readonly body: string
   /** The receipt handle of this delivery. */
@@ -12,15 +14,25 @@ export interface Message {
 }
 
 /** All that an asker does with the queue. */
-export type JobSender = Pick<Queue, 'send'>
+export type JobSender = Pick<Queue, 'send' | 'shards'>
 
-/** An SQS standard queue per lane, with one dead-letter queue: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/ */
+/** What one queue holds, as SQS counts: approximately. `delayed`: sent or handed back to be visible later. */
+export interface Depth {
+  lane: Lane
+  shard: number
+  visible: number
+  inFlight: number
+  delayed: number
+}
+
+/** `shards` SQS standard queues per lane, numbered from 0, with one dead-letter queue: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/ */
 export interface Queue {
-  send(lane: Lane, body: string): Promise<void>
+  readonly shards: number
+  send(lane: Lane, body: string, shard?: number): Promise<void>
   /** Long-polls up to `waitSeconds` (0–20) for at most `max` (1–10) messages, hidden for `visibilitySeconds`. An aborted signal ends the wait with []. */
   receive(
     lane: Lane,
-    options: { max: number; waitSeconds: number; visibilitySeconds: number; signal?: AbortSignal },
+    options: { max: number; waitSeconds: number; visibilitySeconds: number; shard?: number; signal?: AbortSignal },
   ): Promise<Message[]>
   /** Hides the message for `seconds` from now; 0 hands it back. Throws `message_lost` (world's) when the receipt isn't valid any more. */
   renew(message: Message, seconds: number): Promise<void>
@@ -28,7 +40,9 @@ export interface Queue {
   remove(message: Message): Promise<void>
   /** Sends the body to the dead-letter queue with `reason` as an attribute, then deletes it here. */
   bury(message: Message, reason: string): Promise<void>
-  /** Approximate counts over all lanes. */
+  /** Approximate counts over all lanes and shards. */
   depth(): Promise<{ visible: number; inFlight: number; delayed: number; dead: number }>
+  /** The same per queue, without the dead letters. */
+  depths(): Promise<Depth[]>
   close(): void
 }

@@ -14,7 +14,7 @@ export const pinSchema = z.strictObject({
 })
 export type Pin = z.infer<typeof pinSchema>
 
-const imageJobSchema = z.strictObject({
+export const imageJobSchema = z.strictObject({
   version: z.literal(1),
   kind: z.literal('image'),
   /** The build's id: its record, log and cancellation are found by it. */

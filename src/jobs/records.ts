@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { unavailable } from '../errors.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { BUILD_ID_PATTERN, COMMIT_PATTERN, DIGEST_PATTERN, KEY_PATTERN, keys } from '../names.ts'
-import { pinSchema } from './job.ts'
+import { imageJobSchema, pinSchema } from './job.ts'
 
 const digest = z.string().regex(DIGEST_PATTERN)
 const key = z.string().regex(KEY_PATTERN)
@@ -29,7 +29,7 @@ export const buildRecordSchema = z.object({
   branch: z.string().optional(),
   priority: z.enum(['normal', 'high']),
   rebuild: z.boolean(),
-  status: z.enum(['queued', 'waiting', 'running', 'built', 'tagged', 'failed', 'cancelled']),
+  status: z.enum(['queued', 'waiting', 'running', 'built', 'tagged', 'failed', 'cancelled', 'superseded']),
   askedAt: z.number(),
   startedAt: z.number().optional(),
   endedAt: z.number().optional(),
@@ -45,10 +45,16 @@ export const buildRecordSchema = z.object({
   pushedBytes: z.number().optional(),
   steps: z.object({ total: z.number(), cached: z.number() }).optional(),
   failure: failureSchema.optional(),
+  /** The build of a newer commit of the branch that took this one's place before it began. */
+  supersededBy: z.string().optional(),
+  /** Number of the queue that its message is in. */
+  shard: z.number().optional(),
+  /** What made the build fast, warmest first (docs/builds-and-workers.md). */
+  warmth: z.enum(['built-here', 'warmed', 'registry', 'cold']).optional(),
 })
 export type BuildRecord = z.infer<typeof buildRecordSchema>
 
-export const ENDED: ReadonlySet<BuildRecord['status']> = new Set(['built', 'tagged', 'failed', 'cancelled'])
+export const ENDED: ReadonlySet<BuildRecord['status']> = new Set(['built', 'tagged', 'failed', 'cancelled', 'superseded'])
 
 /** `commits/<sha>/<image>`: what a commit was when it was first asked for. */
 export const commitDocumentSchema = z.object({
@@ -71,6 +77,42 @@ export const imageDocumentSchema = z.object({
   sizeBytes: z.number().optional(),
 })
 export type ImageDocument = z.infer<typeof imageDocumentSchema>
+
+/** `latest/<image>`: the newest publication of an image, for workers that warm their caches with it. Put by whoever published; the last one wins. */
+export const latestDocumentSchema = z.object({
+  version: z.literal(1),
+  build: z.string().regex(BUILD_ID_PATTERN),
+  at: z.number(),
+  digest,
+  /** The job that was built, as it was on the queue: what can be made again. */
+  job: imageJobSchema,
+})
+export type LatestDocument = z.infer<typeof latestDocumentSchema>
+
+/** `workers/<name>`: what a member of the fleet tells of itself, every few seconds and whenever it changes. Its age is its owner's beat's. */
+export const workerDocumentSchema = z.object({
+  version: z.literal(1),
+  name: z.string(),
+  /** The incarnation whose beat tells whether it lives. */
+  owner: z.string(),
+  bake: z.string(),
+  platform: z.string(),
+  state: z.enum(['warming', 'ready', 'draining', 'ended']),
+  slots: z.number(),
+  leaseMs: z.number(),
+  startedAt: z.number(),
+  at: z.number(),
+  /** Its preferred shards, most preferred first. */
+  shards: z.array(z.number()),
+  running: z.array(z.object({ build: z.string(), image: z.string(), since: z.number(), phase: z.string().optional() })),
+  /** Images that its caches are warm for: when, and by what. Newest first, a bounded number. */
+  warm: z.array(z.object({ image: z.string(), at: z.number(), by: z.enum(['built-here', 'warmed']) })),
+  /** EC2's instance id, where it runs on one. */
+  instance: z.string().optional(),
+  disk: z.object({ freeBytes: z.number(), totalBytes: z.number(), cacheBytes: z.number().optional() }).optional(),
+  counts: z.object({ built: z.number(), tagged: z.number(), failed: z.number() }),
+})
+export type WorkerDocument = z.infer<typeof workerDocumentSchema>
 
 /** Reads and parses one document; undefined when there is none. Throws `ledger_damaged` (exit 4) when it isn't what it should be. */
 export async function read<T>(ledger: Ledger, at: string, schema: z.ZodType<T>): Promise<T | undefined> {
