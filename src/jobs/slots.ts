@@ -8,6 +8,8 @@ export interface Slot {
 export class Slots {
   readonly #free: number[]
   #waiting: (() => void)[] = []
+  #watching: (() => void)[] = []
+  #holds = 0
   readonly count: number
 
   constructor(count: number) {
@@ -16,24 +18,35 @@ export class Slots {
   }
 
   get free(): number {
-    return this.#free.length
+    return this.#holds > 0 ? 0 : this.#free.length
   }
 
   get busy(): number {
     return this.count - this.#free.length
   }
 
+  /** Until disposed nobody is given a slot; who has one keeps it. For what must not happen during a build, or while there is no room for one. */
+  hold(): Disposable {
+    this.#holds++
+    let held = true
+    return {
+      [Symbol.dispose]: () => {
+        if (held && --this.#holds === 0) this.#waiting = wakeAll(this.#waiting)
+        held = false
+      },
+    }
+  }
+
   tryTake(): Slot | undefined {
-    const index = this.#free.pop()
+    const index = this.#holds > 0 ? undefined : this.#free.pop()
     if (index === undefined) return undefined
+    this.#watching = wakeAll(this.#watching)
     let held = true
     const release = () => {
       if (!held) return
       held = false
       this.#free.push(index)
-      const waiting = this.#waiting
-      this.#waiting = []
-      for (const wake of waiting) wake()
+      this.#waiting = wakeAll(this.#waiting)
     }
     return { index, release }
   }
@@ -56,4 +69,18 @@ export class Slots {
       signal.addEventListener('abort', () => resolve(), { once: true })
     })
   }
+
+  /** Settles when the next slot is taken or the signal is aborted. */
+  async whenTaken(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return
+    await new Promise<void>((resolve) => {
+      this.#watching.push(resolve)
+      signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+  }
+}
+
+function wakeAll(sleepers: (() => void)[]): [] {
+  for (const wake of sleepers) wake()
+  return []
 }
