@@ -1,22 +1,19 @@
 import type { SQSClient, Message as SqsMessage } from '@aws-sdk/client-sqs'
 import { unavailable } from '../errors.ts'
+import { type AwsOptions, awsOptions } from './aws-client.ts'
 import type { Depth, Lane, Message, Queue } from './queue.ts'
 import { MAX_BODY_BYTES, messageBody } from './queue-body.ts'
 import { isAbort, isLost, sqsError } from './queue-sqs-errors.ts'
 
 /** Enough for any reason, within the kilobyte kept for it. */
 const MAX_REASON_CHARACTERS = 200
-/** Longer than the longest long poll (20 s), so that a dead connection ends too. */
-const REQUEST_TIMEOUT_MS = 30_000
-const CONNECT_TIMEOUT_MS = 5_000
-/** One connection per long poll and a few for the rest. */
-const MAX_SOCKETS = 64
+/** Beyond the time of a long poll, so that a dead connection ends too. */
+const POLL_GRACE_MS = 10_000
 
 const LANES: readonly Lane[] = ['high', 'normal']
-const LOOPBACK = new Set(['127.0.0.1', 'localhost', '[::1]'])
 
 export interface SqsOptions {
-  /** `http://127.0.0.1:PORT` of an emulator; without it, AWS. */
+  /** `http://127.0.0.1:PORT` of the host's own; without it AWS, or where AWS_ENDPOINT_URL* points. */
   endpoint?: string | undefined
   region: string
   /** The name of the normal lane's queue 0; the others are `<prefix>-high`, `<prefix>-<n>`, `<prefix>-high-<n>` and `<prefix>-dead`. */
@@ -40,30 +37,20 @@ export class SqsQueue implements Queue {
   readonly #urls = new Map<string, Promise<string>>()
   readonly shards: number
 
-  private constructor(sdk: Sdk, { endpoint, region, prefix, shards = 1 }: SqsOptions) {
+  private constructor(sdk: Sdk, options: AwsOptions, { prefix, shards = 1 }: SqsOptions) {
     this.shards = shards
     this.#sdk = sdk
     this.#prefix = prefix
-    this.#where = endpoint ?? region
-    const local = endpoint !== undefined && LOOPBACK.has(new URL(endpoint).hostname)
-    this.#client = new sdk.SQSClient({
-      region,
-      ...(endpoint && { endpoint, useQueueUrlAsEndpoint: false }), // an emulator's queue URLs may keep an old port
-      ...(local && { credentials: { accessKeyId: 'local', secretAccessKey: 'local' } }),
-      requestHandler: {
-        connectionTimeout: CONNECT_TIMEOUT_MS,
-        requestTimeout: REQUEST_TIMEOUT_MS,
-        throwOnRequestTimeout: true,
-        // An idle keep-alive socket is unref'd by the agent, so it keeps no process alive.
-        httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
-        httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
-      },
-    })
+    this.#where = options.endpoint ?? options.region
+    // The queues are in the client's own region; and an emulator's queue URLs may keep an old port.
+    this.#client = new sdk.SQSClient({ ...options, useQueueUrlAsEndpoint: false })
   }
 
   /** Loads the SDK and looks up the normal lane in the background: some 100 ms in all, so open it early. Fails only with the first call. */
   static async open(options: SqsOptions): Promise<SqsQueue> {
-    const queue = new SqsQueue(await import('@aws-sdk/client-sqs'), options)
+    const { region, endpoint } = options
+    const [sdk, client] = await Promise.all([import('@aws-sdk/client-sqs'), awsOptions({ service: 'SQS', region, endpoint })])
+    const queue = new SqsQueue(sdk, client, options)
     queue.#url(queueName(options.prefix, 'normal', 0)).catch(() => {})
     return queue
   }
@@ -92,7 +79,7 @@ export class SqsQueue implements Queue {
             VisibilityTimeout: options.visibilitySeconds,
             MessageSystemAttributeNames: ['ApproximateReceiveCount', 'SentTimestamp'],
           }),
-          { ...(signal && { abortSignal: signal }) },
+          { requestTimeout: options.waitSeconds * 1000 + POLL_GRACE_MS, ...(signal && { abortSignal: signal }) },
         ),
       )
       const messages = Messages.map((message) => fromSqs(lane, shard, message))
