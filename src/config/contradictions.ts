@@ -2,7 +2,7 @@ import { findCycle } from './cycle.ts'
 import type { SourceDocument } from './document.ts'
 import { healthKinds, stackKinds } from './machine-definition.ts'
 import { nearest } from './suggest.ts'
-import { isLocalRepository, parsePort } from './syntax.ts'
+import { parsePort } from './syntax.ts'
 import type { ConfigProblem } from './types.ts'
 
 type Table = Record<string, unknown>
@@ -29,8 +29,10 @@ export function contradictions(document: SourceDocument): ConfigProblem[] {
     })
   }
   const images = Object.keys(table(root.images))
-  if (root.aws !== undefined && typeof root.repository === 'string' && isLocalRepository(root.repository))
-    report(['repository'], 'is a path on this machine, which workers on AWS (aws:) cannot fetch from')
+  if (root.aws !== undefined) {
+    for (const needed of ['repository', 'registry'])
+      if (root[needed] === undefined) report(['aws'], `needs ${needed}: at the top, because workers elsewhere share it`)
+  }
   checkImages(table(root.images), report)
   checkMachine(table(root.machine), images, report)
   const services = Object.keys(table(table(root.machine).services))

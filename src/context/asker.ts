@@ -6,7 +6,7 @@ import { type Asked, type AskWorld, askImages, planCommit } from '../image/ask.t
 import type { Engine } from '../io/engine.ts'
 import type { Checkout } from '../io/git.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
-import { machinePlatform, openCheckout, type Project } from './project.ts'
+import { defaultPlatform, openCheckout, type Project } from './project.ts'
 import { connectServices } from './services.ts'
 
 export interface ImageRequest {
@@ -99,19 +99,21 @@ async function openAsker(
   { emit, settled, signal }: Pick<ImageRequest, 'emit' | 'settled' | 'signal'>,
 ): Promise<{ world: AskWorld; lost: AbortSignal } & Disposable> {
   const services = await connectServices(project, 'client', emit, signal)
-  const engine = lazyEngine()
+  // On AWS the workers' engines build: what this machine's has is nothing to them.
+  const engine = project.aws ? undefined : lazyEngine()
   const world: AskWorld = {
     ledger: project.ledger,
     registry: new HttpRegistry(),
     engine,
     objects: checkout.objects,
     target: services.target,
-    defaultPlatforms: [machinePlatform()],
+    defaultPlatforms: [defaultPlatform(project)],
     project: project.config.project,
     repository,
     configPath,
     parseConfig,
     async preflight() {
+      if (!engine) return
       const { assertBuildx } = await import('../io/buildx-find.ts')
       await Promise.all([engine.ping(), assertBuildx(process.env, join(project.stateDir, 'buildx.json'))])
     },

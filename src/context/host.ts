@@ -1,7 +1,8 @@
 import { runHost } from '../io/host/process.ts'
 import { packageVersion } from '../package-root.ts'
 import { openCheckout, type Project } from './project.ts'
-import { openLocalQueue, targetsOf } from './services.ts'
+import { targetsOf } from './services.ts'
+import { openLocalQueue } from './services-host.ts'
 import { runWorker } from './worker.ts'
 
 /** The body of the hidden command `bake host`: queue, registry and a default worker in one process (docs/design.md §10). */

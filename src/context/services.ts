@@ -1,20 +1,13 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import { BakeError, messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
-import { connectHost, type HostConnection } from '../io/host/client.ts'
-import { variablesToHand } from '../io/host/handover.ts'
 import type { JobSender, Queue } from '../io/queue.ts'
-import { localSender } from '../io/queue-sender.ts'
 import type { Reference } from '../io/registry.ts'
 import { tags } from '../names.ts'
-import { packageFile, packageVersion } from '../package-root.ts'
 import { parseReference } from '../reference.ts'
 import type { Project } from './project.ts'
 
-/** The services of one machine, reached through its host process, which is started when nobody has it running. */
+/** Queue and registry of a project: those of this machine's host process, or those on AWS that bake.yaml names. */
 export interface Services extends Disposable {
-  readonly pid: number
-  /** Aborted, with the error as reason, when the host died and no other can be started. A worker never gives up. */
+  /** Aborted, with the error as reason, when the host died and no other can be started. A worker never gives up. On AWS never. */
   readonly lost: AbortSignal
   queue(): Promise<Queue>
   /** The queue for whoever only puts jobs on it. */
@@ -23,87 +16,18 @@ export interface Services extends Disposable {
   cache(image: string, branch: string): string
 }
 
-const CACHE_REPOSITORY = 'bake-cache'
-/** Between a worker's tries to have a host again. */
-const RECONNECT_MS = 2_000
-
-/** Connects, and connects again for as long as it isn't disposed: a host that was killed is replaced, and its jobs go on. */
+/** On one machine a host is started when nobody has it running. */
 export async function connectServices(
   project: Project,
   role: 'client' | 'worker',
   emit: Emit,
   signal?: AbortSignal,
 ): Promise<Services> {
-  const version = packageVersion()
-  const lost = new AbortController()
-  let disposed = false
-  const warn = (text: string) => emit({ type: 'notice', level: 'warning', text })
-  const connect = async (): Promise<HostConnection> => {
-    const connection = await connectHost({
-      stateDir: project.stateDir,
-      // bake.yaml's directory: a repository may hold several projects, and the host finds its own from there.
-      root: project.dir,
-      role,
-      version,
-      spawn: hostCommand(),
-      needsRegistry: project.config.registry === undefined,
-      variables: variablesToHand(process.env, process.cwd()),
-      ...(signal ? { signal } : {}),
-      onNotice: (text) => emit({ type: 'notice', level: 'info', text }),
-    })
-    connection.onLost(() => {
-      if (!disposed) void reconnect()
-    })
-    return connection
-  }
-  const reconnect = async (): Promise<void> => {
-    warn('the host process is gone; starting another')
-    while (!disposed) {
-      try {
-        current = await connect()
-        if (disposed) current.close()
-        return
-      } catch (error) {
-        if (disposed || signal?.aborted) return
-        if (role === 'client') return lost.abort(noOtherHost(error))
-        warn(messageOf(error))
-        await sleep(RECONNECT_MS, undefined, { ref: false })
-      }
-    }
-  }
-  let current = await connect()
-  return {
-    get pid() {
-      return current.pid
-    },
-    lost: lost.signal,
-    sender: localSender(() => current.queueEndpoint, LOCAL.prefix),
-    async queue() {
-      return openLocalQueue(current.queueEndpoint)
-    },
-    ...targetsOf(project, current.registry),
-    [Symbol.dispose]() {
-      disposed = true
-      current.close()
-    },
-  }
+  if (project.aws) return (await import('./services-aws.ts')).awsServices(project, project.aws)
+  return (await import('./services-host.ts')).connectHostServices(project, role, emit, signal)
 }
 
-function noOtherHost(error: unknown): unknown {
-  if (!(error instanceof BakeError)) return error
-  const { kind, exit, code, message, next, ids } = error
-  const details = { ids, cause: error, ...(next === undefined ? {} : { next }) }
-  return new BakeError(kind, exit, code, `the host process is gone, and no other can be started: ${message}`, details)
-}
-
-/** Of the host's own queues (io/host/queue-server.ts makes them). */
-const LOCAL = { region: 'us-east-1', prefix: 'bake' }
-
-/** The host's queue for a worker. */
-export async function openLocalQueue(endpoint: string): Promise<Queue> {
-  const { SqsQueue } = await import('../io/queue-sqs.ts')
-  return SqsQueue.open({ endpoint, ...LOCAL })
-}
+const CACHE_REPOSITORY = 'bake-cache'
 
 /** Where images and their caches go: the configured registry, else the host's own under the project's name. */
 export function targetsOf(project: Project, hostRegistry: string | undefined): Pick<Services, 'target' | 'cache'> {
@@ -114,8 +38,3 @@ export function targetsOf(project: Project, hostRegistry: string | undefined): P
     cache: (image, branch) => `${base.host}/${prefix}${CACHE_REPOSITORY}:${tags.cache(image, branch)}`,
   }
 }
-
-/** How to start a host with this very code: bin/run.js of what is compiled, bin/dev.js of a running source tree. */
-export const hostCommand = () => ({ command: process.execPath, args: [...process.execArgv, hostEntry(), 'host'] })
-
-const hostEntry = (): string => packageFile(import.meta.url.endsWith('.ts') ? 'bin/dev.js' : 'bin/run.js')

@@ -7,7 +7,17 @@ type Given = 'name' | 'slots' | 'once' | 'drain' | 'abort' | 'onProblem' | 'onRe
 
 /** `bake worker`: a worker of its own beside the host, which then starts none. */
 export async function runStandaloneWorker(project: Project, options: Pick<WorkerOptions, Given> & { emit: Emit }): Promise<void> {
-  const { checkout, repository } = await openCheckout(project)
+  const repositories = await repositoriesOf(project)
   using services = await connectServices(project, 'worker', options.emit, options.drain)
-  await runWorker({ ...options, project, services, repositories: new Map([[repository, checkout.root]]) })
+  await runWorker({ ...options, project, services, repositories })
+}
+
+/** What the worker may build, and where it fetches that from: its own configuration says it, never a job. */
+async function repositoriesOf(project: Project): Promise<Map<string, string>> {
+  const others = project.config.worker.repositories.map((url): [string, string] => [url, url])
+  const { repository } = project.config
+  // A worker on AWS has a bake.yaml, but no checkout around it.
+  if (project.aws && repository !== undefined) return new Map([[repository, repository], ...others])
+  const { checkout, repository: own } = await openCheckout(project)
+  return new Map([[own, checkout.root], ...others])
 }

@@ -1,5 +1,5 @@
 import { mkdir, readdir } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, hostname } from 'node:os'
 import { join } from 'node:path'
 import { parseConfig } from '../config.ts'
 import { messageOf, refused, unavailable } from '../errors.ts'
@@ -20,7 +20,7 @@ import { receiveLoop } from '../jobs/loop.ts'
 import { Slots } from '../jobs/slots.ts'
 import { NAME_PATTERN, sha256 } from '../names.ts'
 import { buryPredecessor, Leases } from './leases.ts'
-import { machinePlatform, type Project } from './project.ts'
+import { defaultPlatform, type Project } from './project.ts'
 import type { Services } from './services.ts'
 import { readSettings } from './settings.ts'
 
@@ -29,7 +29,7 @@ export interface WorkerOptions {
   /** What jobs may name as their repository, and where it is really fetched from: on one machine the checkout. */
   repositories: Map<string, string>
   services: Pick<Services, 'queue' | 'target' | 'cache'>
-  /** Given: that name or an error. Not given: `local`, or `local-2`, … when that runs already. */
+  /** Given: that name or an error. Not given: `local` (on AWS the machine's name), or `local-2`, … when that runs already. */
   name?: string | undefined
   slots?: number | undefined
   once: boolean
@@ -45,7 +45,7 @@ export interface WorkerOptions {
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const { project, services } = options
   const settings = readSettings()
-  await using identity = await takeName(join(project.stateDir, 'workers'), options.name)
+  await using identity = await takeName(join(project.stateDir, 'workers'), options.name, project.aws ? machineName() : 'local')
   const { name, dir } = identity
   const slots = new Slots(options.slots ?? project.config.worker.slots ?? Math.max(2, availableParallelism()))
   options.onSlots?.(slots)
@@ -97,11 +97,15 @@ function packWhenIdle(slots: Slots, mirrors: ReadonlyMap<string, Mirror>, { drai
 }
 
 /** A worker's name is held by an OS lock, so that its slots, journal and pid files have one owner. */
-async function takeName(root: string, wanted: string | undefined): Promise<{ name: string; dir: string } & AsyncDisposable> {
+async function takeName(
+  root: string,
+  wanted: string | undefined,
+  usual: string,
+): Promise<{ name: string; dir: string } & AsyncDisposable> {
   if (wanted !== undefined && !NAME_PATTERN.test(wanted))
     throw refused('bad_name', `${JSON.stringify(wanted)} is no worker name`, { next: 'use a–z, 0–9 and dashes' })
   for (let n = 1; ; n++) {
-    const name = wanted ?? (n === 1 ? 'local' : `local-${n}`)
+    const name = wanted ?? (n === 1 ? usual : `${usual}-${n}`)
     const dir = join(root, name)
     await mkdir(dir, { recursive: true })
     const lock = await tryLock(join(dir, 'lock'))
@@ -113,6 +117,16 @@ async function takeName(root: string, wanted: string | undefined): Promise<{ nam
       })
     }
   }
+}
+
+/** A fleet's members have names of their own: on EC2 the host's name holds its address. */
+function machineName(): string {
+  const name = hostname()
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, 60)
+  return NAME_PATTERN.test(name) ? name : 'worker'
 }
 
 interface Incarnation {
@@ -167,7 +181,7 @@ function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map<string
     target: services.target,
     cache: services.cache,
     parseConfig,
-    defaultPlatforms: [machinePlatform()],
+    defaultPlatforms: [defaultPlatform(project)],
     secrets: { materialise: (ids) => materialiseSecrets(ids, { env: process.env }) },
     emulated: emulatedPlatforms,
     lease: () => me.leases.current,

@@ -176,8 +176,9 @@ describe('problems in bake.yaml', () => {
   })
 
   it('of settings that contradict each other', () => {
-    expect(top('repository: ../x\naws: { region: us-east-1, queue: q, bucket: abc }')).toEqual([
-      expect.stringContaining('3 repository: is a path on this machine'),
+    expect(top('aws: { region: us-east-1, queue: q, bucket: abc }')).toEqual([
+      expect.stringContaining('3 aws: needs repository:'),
+      expect.stringContaining('3 aws: needs registry:'),
     ])
     expect(top('machine: { base: { ami: { id: ami-12345678 }, disk: x } }')).toEqual([
       '3 machine.base.disk: must have only one of ami, disk, not ami and disk',

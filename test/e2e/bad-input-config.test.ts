@@ -40,10 +40,13 @@ describe('what is refused before anything is queued', () => {
     ['a max_age without a unit', config('{ context: web, max_age: 7 }'), /max_age: must be a time with a unit.*7d\?/, /correct/],
     ['a platform that is none', config('{ context: web, platforms: [amd46] }'), /must be os\/arch/, /correct/],
     [
-      'aws:, which no code serves yet',
-      config('web', 'aws: { region: us-east-1, queue: bake, bucket: acme-bake }\n'),
-      /has aws:, and this version of bake works on one machine only/,
-      /leave aws: out/,
+      'aws: with a path on this machine',
+      config(
+        'web',
+        'repository: /srv/x\nregistry: localhost:5000/x\naws: { region: us-east-1, queue: bake, bucket: acme-bake }\n',
+      ),
+      /repository: \/srv\/x is a path on this machine/,
+      /https:\/\/ or ssh URL/,
     ],
     ['a target that is no stage', config('{ context: web, target: bsae }'), /no stage "bsae"/, /did you mean "base"\?/],
     ['a missing Dockerfile', { 'web/Dockerfile': null }, /has no Dockerfile web\/Dockerfile/, /git add it and commit/],
