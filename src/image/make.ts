@@ -1,21 +1,20 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import type { ImageDefinition } from '../config.ts'
 import { refused, unavailable } from '../errors.ts'
 import type { StoryEvent } from '../events.ts'
 import { failpoint } from '../failpoint.ts'
 import type { BuildRequest } from '../io/builder.ts'
-import type { EngineInfo } from '../io/engine.ts'
 import type { Manifest } from '../io/registry.ts'
 import type { ImageJob, Pin } from '../jobs/job.ts'
 import type { Redactor } from '../jobs/redact.ts'
 import { buildIdTime, keys, tags } from '../names.ts'
 import { formatReference } from '../reference.ts'
-import { localPinReference, pinDockerfile } from './dockerfile.ts'
+import { localPinReference } from './dockerfile.ts'
 import { collectInputs, type ImageInputs } from './inputs.ts'
 import { imageKey } from './key.ts'
 import { measureImage, notePushed } from './layers.ts'
 import { checkPlatforms } from './platforms.ts'
+import { buildRequest, tagLocalPins } from './request.ts'
 import type { ImageWorld } from './world.ts'
 
 export interface MadeImage {
@@ -25,9 +24,6 @@ export interface MadeImage {
   pushedBytes: number
   steps: { total: number; cached: number }
 }
-
-/** Whose cache serves every branch that has none of its own yet. */
-const DEFAULT_BRANCH = 'main'
 
 interface Reporting {
   signal: AbortSignal
@@ -74,22 +70,13 @@ export async function makeImage(
   const tag = tags.key(job.key, turn.n)
   const target = world.target(job.image)
   const period = periodOf(job, definition, world)
+  const ingredients = { definition, inputs, engine, root, place: turn.slot, secrets: secrets.files }
+  const asked = await buildRequest(job, ingredients, world)
   const request: BuildRequest = {
-    contextDir: join(root, inputs.contextPath),
-    dockerfile: await writeDockerfile(join(world.slotDir(turn.slot), 'dockerfile', job.image), inputs, job.pins),
+    ...asked,
     push: [formatReference({ ...target, tag })],
-    target: definition.target,
-    // As in the key, sorted and by their full names: an index written in another order has another digest.
-    platforms: inputs.platforms,
-    args: definition.args,
-    secrets: secrets.files,
-    ssh: definition.ssh,
-    contexts: contextsOf(definition, inputs, root, job.pins),
-    network: definition.network,
-    attest: definition.attest,
     noCache: job.rebuild || (period !== undefined && (await world.ledger.get(period)) === undefined),
-    ...cachesOf(job, engine, world),
-    configDir: join(world.slotDir(turn.slot), 'buildx'),
+    cacheTo: asked.cacheFrom[0],
   }
   await phase('building')
   let begun = false
@@ -153,24 +140,6 @@ function periodOf(job: ImageJob, { maxAgeSeconds }: ImageDefinition, world: Imag
   return keys.period(`${host}/${path}`, Math.floor(buildIdTime(job.build) / 1000 / maxAgeSeconds))
 }
 
-/** A base that only this machine's engine has gets a name that nothing else moves. */
-async function tagLocalPins(pins: Pin[], world: ImageWorld): Promise<void> {
-  for (const pin of pins.filter((each) => each.local)) {
-    if (!(await world.engine.image(pin.digest))) {
-      throw refused(
-        'base_gone',
-        `the base image ${pin.reference} (${pin.digest.slice(0, 19)}), which only this machine's engine had, is gone from it`,
-        {
-          next: `build or import ${pin.reference} again, then ask for a new commit; or push it to a registry`,
-        },
-      )
-    }
-    const reference = localPinReference(pin)
-    const colon = reference.lastIndexOf(':')
-    await world.engine.tag(pin.digest, reference.slice(0, colon), reference.slice(colon + 1))
-  }
-}
-
 /** Gives a local base its own name back in what people read. */
 function localNames(pins: Pin[]): (text: string) => string {
   const local = pins
@@ -180,46 +149,6 @@ function localNames(pins: Pin[]): (text: string) => string {
       written: new RegExp(`(?:docker\\.io/library/)?${localPinReference(pin)}(?:@sha256:[0-9a-f]{64})?`, 'g'),
     }))
   return (text) => local.reduce((so, { pin, written }) => so.replace(written, pin.reference), text)
-}
-
-/** The pinned Dockerfile and its .dockerignore, at a path that is stable per slot and image. The context stays as it is in the commit. */
-async function writeDockerfile(dir: string, inputs: ImageInputs, pins: Pin[]): Promise<string> {
-  await rm(dir, { recursive: true, force: true })
-  await mkdir(dir, { recursive: true })
-  const path = join(dir, basename(inputs.dockerfilePath))
-  await writeFile(path, pinDockerfile(inputs.dockerfileText, inputs.analysis, pins))
-  if (inputs.dockerignore !== undefined) await writeFile(`${path}.dockerignore`, inputs.dockerignore)
-  return path
-}
-
-function contextsOf(definition: ImageDefinition, inputs: ImageInputs, root: string, pins: Pin[]): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(definition.contexts).map(([name, value]) => {
-      const dir = inputs.contextPaths[name]
-      if (dir !== undefined) return [name, join(root, dir)]
-      const pin = pins.find((each) => each.reference === value.replace(/^docker-image:\/\//, ''))
-      return [
-        name,
-        pin
-          ? `docker-image://${pin.local ? localPinReference(pin) : `${pin.reference.replace(/@.*/, '')}@${pin.digest}`}`
-          : value,
-      ]
-    }),
-  )
-}
-
-/**
- * The branch's cache, then the default branch's. An engine without the containerd store can't write such a cache: its images carry an
- * inline one, so there the branch's last images are read.
- */
-function cachesOf(job: ImageJob, engine: EngineInfo, world: ImageWorld): Pick<BuildRequest, 'cacheFrom' | 'cacheTo'> {
-  const branches = [...new Set([job.branch ?? DEFAULT_BRANCH, DEFAULT_BRANCH])]
-  const caches = branches.map((branch) =>
-    engine.containerdStore
-      ? world.cache(job.image, branch)
-      : formatReference({ ...world.target(job.image), tag: tags.branch(branch) }),
-  )
-  return { cacheFrom: caches, cacheTo: caches[0] }
 }
 
 /** Reads back what was pushed: the manifest in the registry is the truth that gets published. */
