@@ -12,6 +12,7 @@ import type { SolveStatus } from './buildx-status.ts'
 import { spawnChild } from './child.ts'
 import { forgetChild, recordChild } from './child-record.ts'
 import { RawJson } from './rawjson.ts'
+import type { RegistryLogins } from './registry-logins.ts'
 
 export interface BuildxBuilderOptions {
   /** EngineInfo.containerdStore. Off: inline cache only, one platform, no attestations. */
@@ -21,6 +22,8 @@ export interface BuildxBuilderOptions {
   /** Also keep built images in the engine under the names they are pushed by (so that `docker run` needs no registry); true unless told. */
   keep?: boolean
   env?: NodeJS.ProcessEnv
+  /** Where tokens for ECR come from; without, the docker configuration of `env` has every login. */
+  logins?: Pick<RegistryLogins, 'forBuild'>
 }
 
 type OnEvent = (event: BuildEvent) => void | Promise<void>
@@ -48,26 +51,35 @@ export class BuildxBuilder implements Builder {
     await mkdir(request.configDir, { recursive: true, mode: 0o700 })
     await clean(request.configDir, metadataFile)
 
+    await using login = await this.#options.logins?.forBuild(request)
+    const env = login ? { ...this.#env, DOCKER_CONFIG: login.configDir } : this.#env
     let freeBytes: number | undefined
     const onStep: OnEvent = async (event) => {
       // Looked at right now: BuildKit throws the failed step's files away soon.
       if (event.type === 'step' && event.state === 'failed') freeBytes = await free(dataRoot)
       await onEvent(event)
     }
-    const { exit, events, text } = await this.#run(path, args, request.configDir, { signal, onStep, onEvent })
+    const { exit, events, text } = await this.#run(path, args, buildxEnvironment(env, request.configDir), {
+      configDir: request.configDir,
+      signal,
+      onStep,
+      onEvent,
+    })
     const digest = await readDigest(metadataFile)
     await clean(request.configDir, metadataFile)
     signal.throwIfAborted()
     if (exit.code === 0) return { digest, steps: events.steps }
-    throw await classifyFailure({ text, step: events.failed, exit, freeBytes, dataRoot, push: request.push })
+    const failure = await classifyFailure({ text, step: events.failed, exit, freeBytes, dataRoot, push: request.push })
+    if (failure.code === 'registry_denied' || failure.code === 'base_pull_failed') login?.refused()
+    throw failure
   }
 
   /** One buildx from start to end, its events told no faster than they are taken. Whatever is thrown in between, it is dead afterwards. */
   async #run(
     path: string,
     args: string[],
-    configDir: string,
-    { signal, onStep, onEvent }: { signal: AbortSignal; onStep: OnEvent; onEvent: OnEvent },
+    env: NodeJS.ProcessEnv,
+    { configDir, signal, onStep, onEvent }: { configDir: string; signal: AbortSignal; onStep: OnEvent; onEvent: OnEvent },
   ) {
     const events = new BuildEvents()
     const json = new RawJson()
@@ -84,7 +96,7 @@ export class BuildxBuilder implements Builder {
     using _record = { [Symbol.dispose]: () => forgetChild(record) }
     await using child = spawnChild(path, args, {
       cwd: configDir,
-      env: buildxEnvironment(this.#env, configDir),
+      env,
       stderr: spool.fd,
       signal,
     })

@@ -16,12 +16,17 @@ const DEFAULT_TOKEN_SECONDS = 60
 /** Renewed so much before its end, for slow requests and clocks that differ. */
 const TOKEN_MARGIN_MS = 10_000
 
+/** RFC 7617 */
+export const basicHeader = ({ username, password }: Pick<Credentials, 'username' | 'password'>): string =>
+  `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
+
 /** The Authorization headers of one registry host. Asks for nothing until the registry does. */
 export class RegistryAuth {
   readonly #host: string
   readonly #credentialsOf: CredentialSource
   #challenge: Challenge | undefined
   #credentials: Promise<Credentials | undefined> | undefined
+  #refused: string | undefined
   readonly #tokens = new Map<string, { header: Promise<string | undefined>; endsAtMs: number }>()
 
   constructor(host: string, credentialsOf: CredentialSource) {
@@ -33,10 +38,8 @@ export class RegistryAuth {
   async header(scope: string, options: HttpOptions): Promise<string | undefined> {
     const challenge = this.#challenge
     if (!challenge) return undefined
-    this.#credentials ??= this.#credentialsOf(this.#host)
-    const credentials = await this.#credentials
-    if (challenge.scheme === 'basic')
-      return credentials && `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64')}`
+    const credentials = await this.#current()
+    if (challenge.scheme === 'basic') return credentials && basicHeader(credentials)
     const known = this.#tokens.get(scope)
     if (known && known.endsAtMs > Date.now()) return known.header
     const entry = { header: Promise.resolve<string | undefined>(undefined), endsAtMs: Number.POSITIVE_INFINITY }
@@ -49,15 +52,45 @@ export class RegistryAuth {
     return entry.header
   }
 
-  /** Takes in the WWW-Authenticate of a 401 and forgets what was refused. True when it can be answered: with another header than before. */
-  challenged(header: string | undefined, scope: string): boolean {
+  /** Takes in the WWW-Authenticate of a 401 and forgets what was refused (`sent`). True when it can be answered: with another header than before. */
+  challenged(header: string | undefined, scope: string, sent: string | undefined): boolean {
     const challenge = parseChallenge(header)
     if (!challenge) return false
     this.#challenge = challenge
+    this.#forget(scope, sent)
+    return true
+  }
+
+  /**
+   * After a 403 to `sent`: true when that may be an expired token, forgotten now. ECR says 403, without a challenge, to one whose hours are over
+   * (https://github.com/flipt-io/flipt/issues/3043), where others say 401.
+   */
+  async expired(scope: string, sent: string): Promise<boolean> {
+    const credentials = await this.#credentials
+    if (credentials?.renewAtMs === undefined) return false
+    this.#forget(scope, sent)
+    return true
+  }
+
+  #forget(scope: string, sent: string | undefined): void {
     this.#tokens.delete(scope)
     // They may have been renewed since they were read: a docker login, a credential helper whose hours were over.
     this.#credentials = undefined
-    return true
+    this.#refused = sent
+  }
+
+  async #current(): Promise<Credentials | undefined> {
+    const held = await this.#credentials
+    if (held !== undefined && held.renewAtMs !== undefined && held.renewAtMs <= Date.now()) this.#credentials = undefined
+    if (this.#credentials === undefined) {
+      const asked = this.#credentialsOf(this.#host, this.#refused)
+      this.#credentials = asked
+      // A failure is the world's of that moment: the next request asks anew.
+      asked.catch(() => {
+        if (this.#credentials === asked) this.#credentials = undefined
+      })
+    }
+    return this.#credentials
   }
 
   async #token(
@@ -81,8 +114,7 @@ export class RegistryAuth {
       body = Buffer.from(query.toString())
     } else {
       for (const [name, value] of query) url.searchParams.append(name, value)
-      if (credentials)
-        headers.authorization = `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64')}`
+      if (credentials) headers.authorization = basicHeader(credentials)
     }
     const answer = await exchange(
       { method: refresh ? 'POST' : 'GET', url, headers, body, maxBytes: MAX_TOKEN_BYTES },

@@ -8,9 +8,12 @@ export interface Credentials {
   password: string
   /** An OAuth refresh token instead of a password. */
   identityToken?: string
+  /** They end by themselves: ask again from this time on, ms since the epoch, and when they are refused. */
+  renewAtMs?: number
 }
 
-export type CredentialSource = (host: string) => Promise<Credentials | undefined>
+/** What to show `host` (with its port). `refused`: the Authorization header that it turned down just now, if there was one. */
+export type CredentialSource = (host: string, refused?: string) => Promise<Credentials | undefined>
 
 /** A keychain that asks its user can take this long; then the request goes on without. */
 const HELPER_TIMEOUT_MS = 10_000

@@ -8,7 +8,7 @@ import { malformed, originOf, refusedBy, unreachable } from './registry-errors.t
 import { exchange, type HttpOptions, type HttpRequest, type HttpResponse, TooLongError } from './registry-request.ts'
 
 export interface HttpRegistryOptions {
-  /** What to show a host that asks who it is; what `docker login` stored unless told. */
+  /** What to show a host that asks who it is; RegistryLogins of this process's environment unless told. */
   credentials?: CredentialSource
   /** One attempt, ms. */
   timeoutMs?: number
@@ -41,9 +41,11 @@ const ACCEPT = [
 export class HttpRegistry implements Registry {
   readonly #options: HttpRegistryOptions
   readonly #auths = new Map<string, RegistryAuth>()
+  readonly #credentials: CredentialSource
 
   constructor(options: HttpRegistryOptions = {}) {
     this.#options = options
+    this.#credentials = options.credentials ?? ownLogins()
   }
 
   async head(reference: Reference, call: RegistryCall = {}): Promise<Descriptor | undefined> {
@@ -113,7 +115,10 @@ export class HttpRegistry implements Registry {
         follow({ ...request, headers: authorization ? { ...request.headers, authorization } : request.headers }, options)
       const sent = await auth.header(scope, options)
       const answer = await send(sent)
-      if (answer.status !== 401 || !auth.challenged(answer.headers['www-authenticate'], scope)) return answer
+      const another =
+        (answer.status === 401 && auth.challenged(answer.headers['www-authenticate'], scope, sent)) ||
+        (answer.status === 403 && sent !== undefined && (await auth.expired(scope, sent)))
+      if (!another) return answer
       const fresh = await auth.header(scope, options)
       return fresh === undefined || fresh === sent ? answer : await send(fresh)
     } catch (error) {
@@ -124,7 +129,7 @@ export class HttpRegistry implements Registry {
   }
 
   #auth(host: string): RegistryAuth {
-    const known = this.#auths.get(host) ?? new RegistryAuth(host, this.#options.credentials ?? loginCredentials)
+    const known = this.#auths.get(host) ?? new RegistryAuth(host, this.#credentials)
     this.#auths.set(host, known)
     return known
   }
@@ -140,7 +145,13 @@ export class HttpRegistry implements Registry {
 }
 
 /** Loaded when a registry asks: most on this machine never do. */
-const loginCredentials: CredentialSource = async (host) => (await import('./registry-credentials.ts')).dockerCredentials(host)
+function ownLogins(): CredentialSource {
+  let logins: Promise<CredentialSource> | undefined
+  return async (host, refused) => {
+    logins ??= import('./registry-logins.ts').then(({ RegistryLogins }) => new RegistryLogins().credentials)
+    return (await logins)(host, refused)
+  }
+}
 
 /** Follows redirects of reads. Authorization goes to the origin that asked for it only: a blob store has its own in the URL. */
 async function follow(request: HttpRequest, options: HttpOptions): Promise<HttpResponse> {
