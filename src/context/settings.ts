@@ -7,6 +7,10 @@ export interface Settings {
   /** SQS visibility timeout (docs/design.md §6: 60–120 s). */
   visibilitySeconds: number
   buildTimeoutMs: number
+  /** On EC2: whether a busy worker protects its instance from scale-in. */
+  scaleInProtection: boolean
+  /** On EC2: the name of the hook to complete when the instance is to be terminated; undefined: the group's first; false: none. */
+  lifecycleHook: string | false | undefined
 }
 
 const number = (name: string, fallback: number, least: number): number => {
@@ -19,9 +23,19 @@ const number = (name: string, fallback: number, least: number): number => {
   })
 }
 
+const OFF = new Set(['0', 'off', 'false', 'no'])
+const text = (name: string): string | undefined => process.env[name] || undefined
+
+function lifecycleHook(): string | false | undefined {
+  const hook = text('BAKE_LIFECYCLE_HOOK')
+  return hook !== undefined && OFF.has(hook.toLowerCase()) ? false : hook
+}
+
 export const readSettings = (): Settings => ({
   leaseMs: number('BAKE_LEASE_SECONDS', 20, 0.5) * 1000,
   visibilitySeconds: number('BAKE_VISIBILITY_SECONDS', 60, 2),
   // Well under the 12 hours that SQS lets a message be held.
   buildTimeoutMs: number('BAKE_BUILD_TIMEOUT_MINUTES', 180, 0.01) * 60_000,
+  scaleInProtection: !OFF.has(text('BAKE_SCALE_IN_PROTECTION')?.toLowerCase() ?? 'on'),
+  lifecycleHook: lifecycleHook(),
 })
