@@ -388,7 +388,8 @@ describe('a host', () => {
   it('ends when its state directory is deleted', async () => {
     await using project = await hostProject()
     const { pid } = await project.connect()
-    await rm(project.stateDir, { recursive: true })
+    // The host may be writing there.
+    await rm(project.stateDir, { recursive: true, force: true, maxRetries: 10 })
     await gone(pid)
   })
 })
