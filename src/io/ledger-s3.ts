@@ -4,7 +4,7 @@ import type { HeadObjectCommandOutput, S3Client } from '@aws-sdk/client-s3'
 import { BakeError, unavailable } from '../errors.ts'
 import { entry } from '../names.ts'
 import { awsOptions } from './aws-client.ts'
-import { awsErrorName, awsFailure, awsStatus } from './aws-errors.ts'
+import { awsErrorName, awsFailure } from './aws-errors.ts'
 import type { Ledger } from './ledger.ts'
 import { checkKey, checkPrefix } from './ledger-key.ts'
 import { s3Error } from './ledger-s3-errors.ts'
@@ -154,10 +154,11 @@ export class S3Ledger implements Ledger {
           (await client.send(new sdk.GetObjectCommand(at))).Body?.transformToByteArray(),
         )
       } catch (error) {
-        const cause = error instanceof Error && error.cause instanceof Error ? error.cause : undefined
-        if (cause && awsErrorName(cause) === 'NoSuchKey') return undefined
-        // With an HTTP status, or the count of tries, it was the SDK that gave up.
-        if (cause === undefined || reads === READS || awsFailure(cause) !== 'unreachable' || '$metadata' in cause) throw error
+        if (isMissing(error)) return undefined
+        const cause = error instanceof BakeError ? error.cause : undefined
+        // With its metadata (attempts, status) it was the SDK that gave up.
+        const midway = awsFailure(cause) === 'unreachable' && !Object.hasOwn(cause as object, '$metadata')
+        if (!midway || reads === READS) throw error
         await sleep(RETRY_MS * reads)
       }
     }
@@ -182,7 +183,7 @@ export class S3Ledger implements Ledger {
       })
       return { ...head, now: date === undefined ? Date.now() : Date.parse(date) }
     } catch (error) {
-      if (error instanceof Error && error.cause instanceof Error && awsStatus(error.cause) === 404) return undefined
+      if (isMissing(error)) return undefined
       throw error
     }
   }
@@ -227,5 +228,6 @@ const json = (document: object) => ({ Body: JSON.stringify(document), ContentTyp
 
 const exclusively = (document: object, nonce: string) => ({ ...json(document), IfNoneMatch: '*', Metadata: { nonce } })
 
-const isTaken = (error: unknown) =>
-  error instanceof Error && (awsErrorName(error) === 'PreconditionFailed' || awsStatus(error) === 412)
+const isTaken = (error: unknown) => error instanceof Error && awsErrorName(error) === 'PreconditionFailed'
+/** The answer to a HEAD has no body that could tell more than 404. */
+const isMissing = (error: unknown) => error instanceof Error && ['NoSuchKey', 'NotFound'].includes(awsErrorName(error))

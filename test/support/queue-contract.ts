@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Lane, Message, Queue } from '../../src/io/queue.ts'
+import type { Depth, Lane, Message, Queue } from '../../src/io/queue.ts'
 
 export interface QueueUnderTest {
   queue: Queue
   /** A second client of the same queues, as another process would have. */
   other: Queue
+  /** How many queues each lane has; 1 unless told. */
+  shards?: number
   /** The bytes that `send` takes at most. */
   maxBodyBytes: number
   /** What the dead-letter queue holds: bodies with their reasons. Takes them out. */
@@ -38,6 +40,9 @@ export function queueContract(name: string, open: () => Promise<QueueUnderTest>)
         }
       }
     }
+
+    const allPlaces = () =>
+      (['high', 'normal'] as const).flatMap((lane) => Array.from({ length: queue.shards }, (_, shard) => ({ lane, shard })))
 
     beforeEach(async () => {
       under = await open()
@@ -175,6 +180,55 @@ export function queueContract(name: string, open: () => Promise<QueueUnderTest>)
       expect(await queue.depth()).toMatchObject({ visible: 1, inFlight: 1 })
       await queue.remove(message)
       expect(await queue.depth()).toMatchObject({ visible: 1, inFlight: 0 })
+    })
+
+    it('keeps the shards of both lanes apart, and tells where a message came from', async () => {
+      expect(queue.shards).toBe(under.shards ?? 1)
+      const places = allPlaces()
+      for (const { lane, shard } of places) await queue.send(lane, JSON.stringify({ lane, shard }), shard)
+      for (const { lane, shard } of places) {
+        const received = await under.other.receive(lane, { ...now, shard })
+        expect(received).toMatchObject([{ lane, shard, body: JSON.stringify({ lane, shard }) }])
+      }
+    })
+
+    it('sends to and receives from shard 0 when none is told', async () => {
+      await queue.send('normal', 'a')
+      await queue.send('normal', 'b', 0)
+      expect((await drain('normal')).sort()).toEqual(['a', 'b'])
+      for (let shard = 1; shard < queue.shards; shard++) expect(await queue.receive('normal', { ...now, shard })).toEqual([])
+    })
+
+    it('renews, hands back, removes and buries in the shard of the message', async () => {
+      const shard = queue.shards - 1
+      for (const text of ['kept', 'handed back', 'removed', 'buried']) {
+        await queue.send('high', text, shard)
+        const [message] = await queue.receive('high', { max: 1, waitSeconds: 2, visibilitySeconds: 30, shard })
+        expect(message?.body).toBe(text)
+        if (text === 'kept') await queue.renew(message!, 60)
+        else if (text === 'handed back') {
+          await queue.renew(message!, 0)
+          const [again] = await under.other.receive('high', { max: 1, waitSeconds: 2, visibilitySeconds: 30, shard })
+          expect(again).toMatchObject({ body: text, shard })
+          await under.other.remove(again!)
+        } else if (text === 'removed') await queue.remove(message!)
+        else await queue.bury(message!, 'why')
+      }
+      expect(await queue.depth()).toMatchObject({ visible: 0, inFlight: 1, dead: 1 })
+      expect(await under.dead()).toEqual([{ body: 'buried', reason: 'why' }])
+    })
+
+    it('depths tells each queue on its own', async () => {
+      for (const { lane, shard } of allPlaces())
+        for (let n = 0; n <= shard + (lane === 'high' ? 1 : 0); n++) await queue.send(lane, `${n}`, shard)
+      const [taken] = await queue.receive('normal', { ...now, max: 1, shard: queue.shards - 1 })
+      expect(taken).toBeDefined()
+      const wanted = allPlaces().map(({ lane, shard }) => {
+        const inFlight = lane === 'normal' && shard === queue.shards - 1 ? 1 : 0
+        return { lane, shard, visible: shard + 1 + (lane === 'high' ? 1 : 0) - inFlight, inFlight, delayed: 0 }
+      })
+      const order = (depths: Depth[]) => depths.map((depth) => JSON.stringify(Object.entries(depth).sort())).sort()
+      expect(order(await queue.depths())).toEqual(order(wanted))
     })
 
     it('takes a body of the largest size, which bury still moves with its reason', async () => {
