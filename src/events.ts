@@ -19,7 +19,7 @@ export type StoryEvent =
   | BuildEvent
   | {
       type: 'phase'
-      phase: 'queued' | 'waiting' | 'claimed' | 'fetching' | 'building' | 'pushing' | 'publishing' | 'tagging'
+      phase: 'queued' | 'waiting' | 'claimed' | 'fetching' | 'building' | 'publishing' | 'tagging'
       t: number
       worker?: string
       detail?: string
@@ -34,7 +34,9 @@ export type CliEvent =
   | { type: 'image-done'; image: string; build?: string; outcome: ImageOutcome }
 
 export interface ImageOutcome {
-  status: 'current' | 'tagged' | 'built' | 'failed' | 'cancelled'
+  status: 'current' | 'tagged' | 'built' | 'failed' | 'cancelled' | 'superseded'
+  /** The build of the newer commit that took this one's place. */
+  supersededBy?: string
   /** `<repository>@sha256:<hex>`; absent on failure. */
   reference?: string
   digest?: string

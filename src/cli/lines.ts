@@ -46,6 +46,7 @@ export function summary(outcome: ImageOutcome, paint: Palette): string {
   if (status === 'failed')
     return `${paint.red(`failed after ${duration(seconds)}:`)} ${error === undefined ? 'unknown error' : error.message}`
   if (status === 'cancelled') return `cancelled after ${duration(seconds)}`
+  if (status === 'superseded') return `gave way to build ${outcome.supersededBy} of a newer commit after ${duration(seconds)}`
   const reference = paint.bold(shortDigest(outcome.reference ?? outcome.digest ?? ''))
   if (status === 'current') return `${reference}  already built`
   if (status === 'tagged') return `${reference}  unchanged, tagged in ${duration(seconds)}`

@@ -82,7 +82,8 @@ function finished(story: ImageStory, names: number, { columns, paint }: Viewport
 /** The sign before an image's summary. */
 export function mark(story: ImageStory, paint: Palette): string {
   const status = story.outcome?.status
-  return status === 'failed' ? paint.red('✗') : status === 'cancelled' || status === undefined ? '–' : paint.green('✓')
+  if (status === 'failed') return paint.red('✗')
+  return status === 'cancelled' || status === 'superseded' || status === undefined ? '–' : paint.green('✓')
 }
 
 function running(story: ImageStory, names: number, detail: Detail, view: Viewport): string[] {

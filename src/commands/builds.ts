@@ -9,7 +9,7 @@ export default class Builds extends BaseCommand<typeof Builds> {
     branch: string({ description: 'only builds asked for on this branch' }),
     sha: string({ description: 'only builds of this commit (full or short)' }),
     status: option({
-      options: ['queued', 'waiting', 'running', 'built', 'tagged', 'failed', 'cancelled'] as const,
+      options: ['queued', 'waiting', 'running', 'built', 'tagged', 'failed', 'cancelled', 'superseded'] as const,
       description: 'only builds in this state',
     })(),
     limit: integer({ description: 'how many', default: 20, min: 1, max: 10_000 }),

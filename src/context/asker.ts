@@ -118,6 +118,7 @@ async function openAsker(
       await Promise.all([engine.ping(), assertBuildx(process.env, join(project.stateDir, 'buildx.json'))])
     },
     queue: services.sender,
+    supersede: project.config.fleet.supersede ?? false,
     pollMs: project.pollMs,
     emit,
     settled,

@@ -2,11 +2,13 @@ import type { Config } from '../config.ts'
 import { BakeError, refused } from '../errors.ts'
 import type { Emit, ImageOutcome } from '../events.ts'
 import type { JobSender } from '../io/queue.ts'
+import { noteAsker } from '../jobs/askers.ts'
 import { formatBody, type ImageJob } from '../jobs/job.ts'
 import { type BuildRecord, commitDocumentSchema, read } from '../jobs/records.ts'
 import { keys } from '../names.ts'
 import { followBuild } from './follow.ts'
 import { type Ask, type ImagePlan, type PlanWorld, planImages } from './plan.ts'
+import { noteAsk } from './supersede.ts'
 
 /** What `bake image` needs: wired in context.ts. */
 export interface AskWorld extends PlanWorld {
@@ -18,6 +20,8 @@ export interface AskWorld extends PlanWorld {
   /** Cheap facts before queued work: on one machine the engine and buildx are there. */
   preflight(): Promise<void>
   queue: JobSender
+  /** Whether queued builds of older commits of a branch give way to this ask. */
+  supersede: boolean
   pollMs: number
   emit: Emit
   /** Resolves when what was emitted has been shown: a flood must not pile up in memory. */
@@ -103,8 +107,8 @@ export async function askImages(ask: AskOptions, world: AskWorld): Promise<Asked
 }
 
 /**
- * Puts one plan on the queue. The record is created after the message is sent: a message whose asker died makes its own record, a record
- * without a message would be waited for in vain.
+ * Puts one plan on the queue. What others go by is created after the message is sent, the record last: the worker makes up for an asker that
+ * died in between, but nobody could for a message that was never sent.
  */
 async function enqueue(plan: ImagePlan, ask: AskOptions, world: AskWorld): Promise<void> {
   const job: ImageJob = {
@@ -126,6 +130,7 @@ async function enqueue(plan: ImagePlan, ask: AskOptions, world: AskWorld): Promi
   const { version: _, kind: __, pins: ___, ...subject } = job
   const record: BuildRecord = { version: 1, ...subject, status: 'queued', askedAt: Date.now() }
   await world.queue.send(ask.priority, formatBody(job))
+  await Promise.all([noteAsker(world.ledger, job), noteAsk(job, world)])
   await world.ledger.create(keys.build(plan.build), record)
 }
 
@@ -155,16 +160,16 @@ function currentOutcome(plan: ImagePlan, seconds: number): ImageOutcome {
 
 /** What a record that has ended says to the person who asked. */
 function outcomeOf(record: BuildRecord, seconds: number): ImageOutcome {
-  const { reference, digest, tag, sizeBytes, pushedBytes, steps, failure } = record
-  const status =
-    record.status === 'built' || record.status === 'tagged' || record.status === 'cancelled' ? record.status : 'failed'
-  const told = Object.entries({ reference, digest, tag, sizeBytes, pushedBytes, steps }).filter(
+  const { status, reference, digest, tag, sizeBytes, pushedBytes, steps, supersededBy, failure } = record
+  const told = Object.entries({ reference, digest, tag, sizeBytes, pushedBytes, steps, supersededBy }).filter(
     ([, value]) => value !== undefined,
   )
+  const outcome = { seconds, ...Object.fromEntries(told) }
+  if (status === 'built' || status === 'tagged') return { status, ...outcome }
   const { kind: _, ...error } = failure
     ? { ...failure, message: headline(failure.message) }
-    : { kind: 'user', code: 'cancelled', message: `build ${record.build} was cancelled`, exit: 3 }
-  return { status, seconds, ...Object.fromEntries(told), ...(status === 'failed' || status === 'cancelled' ? { error } : {}) }
+    : { kind: 'user', code: status, message: `build ${record.build} was ${status}`, exit: 3 }
+  return { status: status === 'cancelled' || status === 'superseded' ? status : 'failed', ...outcome, error }
 }
 
 /** A failure's first line: the step's last lines follow it in the record, and the story has told them already. */

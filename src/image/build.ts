@@ -1,35 +1,17 @@
-import { BakeError, messageOf } from '../errors.ts'
-import type { StoryEvent } from '../events.ts'
 import { failpoint } from '../failpoint.ts'
-import { append, type Claims, MAX_WORLD_FAILURES } from '../jobs/claims.ts'
+import { append, type Claims } from '../jobs/claims.ts'
 import type { ImageJob } from '../jobs/job.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
-import { type BuildRecord, ENDED, readBuild, writeBuild } from '../jobs/records.ts'
-import { buildIdTime } from '../names.ts'
+import { formatReference } from '../reference.ts'
 import { openBuildLog } from './build-log.ts'
+import { giveUp, settle } from './give-up.ts'
+import { JobRecord } from './job-record.ts'
 import { makeImage, verifyJob } from './make.ts'
 import { moveBranch, tagCommit, writeImageDocument } from './publish.ts'
-import { failureOf, type PublishedEntry, takeTurn } from './turn.ts'
-import { BuildStopped, watchClaim } from './watch.ts'
+import { type PublishedEntry, takeTurn } from './turn.ts'
+import { watchClaim } from './watch.ts'
 import type { ImageWorld, Lease } from './world.ts'
 
-/** Failures of the world that trying again can't mend: the machine lacks something, the image offers no such platform, the build is too slow. */
-const NOT_RETRIED = new Set([
-  'platform_missing',
-  'emulation_missing',
-  'git_lfs_missing',
-  'buildx_missing',
-  'buildx_too_old',
-  'engine_denied',
-  'platforms_unsupported',
-  'attestations_unsupported',
-  'ssh_agent_missing',
-  'build_timed_out',
-  'ledger_damaged',
-])
-/** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */
-const SUSPECT = new Set(['key_mismatch', 'repository_not_allowed'])
-const BACKOFF_SECONDS = [2, 8]
 /** A message that finds too many waiting here isn't to come back at once. */
 const LATER_SECONDS = 5
 
@@ -38,10 +20,14 @@ const LATER_SECONDS = 5
  * whether it was done; only creating claim log entry n+1 decides who publishes.
  */
 export async function buildImage(job: ImageJob, world: ImageWorld, tools: Tools): Promise<Verdict> {
-  const record = await openRecord(job, world)
-  if (ENDED.has(record.status)) return { do: 'remove' }
+  const record = await JobRecord.open(job, world)
+  if (!record) {
+    world.onProblem(`a job names build ${job.build}, which is another one's: sent to the dead letters`)
+    return { do: 'bury', reason: 'job_mismatch' }
+  }
+  if (record.ended) return { do: 'remove' }
   // By this worker's clock, like its end: the asker's may be hours away.
-  record.startedAt ??= Date.now()
+  record.now.startedAt ??= Date.now()
   try {
     for (;;) {
       const ended = await oneTurn(job, record, world, tools)
@@ -53,15 +39,16 @@ export async function buildImage(job: ImageJob, world: ImageWorld, tools: Tools)
   }
 }
 
-async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, tools: Tools): Promise<Verdict | 'lost'> {
+async function oneTurn(job: ImageJob, record: JobRecord, world: ImageWorld, tools: Tools): Promise<Verdict | 'lost'> {
   world.source(job.repository)
   const lease = world.lease()
-  const turn = await takeTurn(job, lease, world, tools, (leader) => noteLeader(record, leader, world))
+  const turn = await takeTurn(job, lease, world, tools, (leader) => record.waiting(leader))
   await failpoint('turn')
   if (turn.kind === 'later') return { do: 'release', inSeconds: tools.drain.aborted ? 0 : LATER_SECONDS }
-  if (turn.kind === 'cancelled') return await end(record, { status: 'cancelled' }, world)
+  if (turn.kind === 'cancelled') return record.end({ status: 'cancelled', failure: turn.failure })
+  if (turn.kind === 'superseded') return record.end({ status: 'superseded', supersededBy: turn.by, failure: turn.failure })
   if (turn.kind === 'failed') {
-    await end(record, { status: 'failed', failure: turn.failure }, world)
+    await record.end({ status: 'failed', failure: turn.failure })
     return turn.bury ? { do: 'bury', reason: turn.failure.code } : { do: 'remove' }
   }
   // A commit gets the tag of an image that follows from it, whatever the job says.
@@ -74,13 +61,15 @@ async function oneTurn(job: ImageJob, record: BuildRecord, world: ImageWorld, to
   Promise.resolve(fetched).catch(() => {})
   await writeImageDocument(job, published, world)
   await failpoint('image-document')
+  // It was built for the others that asked, who tag their own commits.
+  if (record.detached) return { do: 'remove' }
   const tag = await tagCommit(job, published, world)
   await failpoint('commit-tag')
   await moveBranch(job, published, world, await fetched)
   await failpoint('branch-tag')
   const { digest, sizeBytes } = published
-  const reference = `${formatTarget(world, job)}@${digest}`
-  return await end(record, { status: published.own ? 'built' : 'tagged', reference, digest, tag, sizeBytes }, world)
+  const reference = formatReference({ ...world.target(job.image), digest })
+  return await record.end({ status: published.own ? 'built' : 'tagged', reference, digest, tag, sizeBytes })
 }
 
 async function fetchAndVerify(job: ImageJob, world: ImageWorld, { abort: signal }: Tools): Promise<{ tip?: string }> {
@@ -92,7 +81,7 @@ async function fetchAndVerify(job: ImageJob, world: ImageWorld, { abort: signal 
 /** Builds under claim n and wins entry n+1, or says what becomes of the message; `lost`: entry n+1 is somebody else's. */
 async function buildAndPublish(
   job: ImageJob,
-  record: BuildRecord,
+  record: JobRecord,
   turn: { claims: Claims; n: number; slot: number },
   lease: Lease,
   world: ImageWorld,
@@ -100,14 +89,21 @@ async function buildAndPublish(
 ): Promise<PublishedEntry | Verdict | 'lost'> {
   await using log = openBuildLog(job.build, turn.n, world)
   const { tell, redactor } = log
-  Object.assign(record, { status: 'running', startedAt: Date.now(), worker: world.worker, claim: turn.n, leader: undefined })
-  await writeBuild(world.ledger, record)
+  const phase = (name: 'claimed' | 'tagging') => tell({ type: 'phase', phase: name, t: Date.now(), worker: world.worker })
+  await record.running(turn.n)
+  await phase('claimed')
   await failpoint('claimed')
-  await using watch = watchClaim(job, turn.n, lease, world, tools)
+  await using watch = watchClaim(job, turn.n, lease, world, tools, async (failure, others) => {
+    record.detached = true
+    const text = `${failure.message}; it goes on for ${others.length === 1 ? `build ${others[0]}` : `${others.length} others`}`
+    await tell({ type: 'note', t: Date.now(), level: 'info', text })
+    await record.end({ status: 'cancelled', failure })
+  })
   try {
     const made = await makeImage(job, turn, world, { signal: watch.signal, tell, redactor })
     await failpoint('pushed')
     lease.check()
+    await failpoint('publishing')
     const claims = await append(world.ledger, turn.claims, {
       state: 'published',
       build: job.build,
@@ -117,125 +113,13 @@ async function buildAndPublish(
     })
     await failpoint('published')
     if (!claims) return 'lost'
-    Object.assign(record, { pushedBytes: made.pushedBytes, steps: made.steps })
+    await watch.end()
+    if (!record.detached) await phase('tagging')
+    Object.assign(record.now, { pushedBytes: made.pushedBytes, steps: made.steps })
     return { ...made, claims, n: claims.next - 1, own: true }
   } catch (error) {
     const reason = watch.signal.aborted ? watch.signal.reason : error
-    return await giveUp(reason, job, record, turn.claims, lease.owner, world, { tell, redact: (text) => redactor.text(text) })
+    await watch.end()
+    return await giveUp(reason, record, turn.claims, lease.owner, world, { tell, redact: (text) => redactor.text(text) })
   }
-}
-
-/** Ends claim n as failed, so that nobody waits for its lease, and decides about the message. */
-async function giveUp(
-  error: unknown,
-  job: ImageJob,
-  record: BuildRecord,
-  claims: Claims,
-  owner: string,
-  world: ImageWorld,
-  log: { tell: (event: StoryEvent) => void | Promise<void>; redact: (text: string) => string },
-): Promise<Verdict | 'lost'> {
-  const entry = { state: 'failed', build: job.build, owner } as const
-  if (error instanceof BuildStopped) {
-    const cause = error.why === 'cancelled' ? 'cancelled' : 'released'
-    if (error.why === 'superseded' || !(await append(world.ledger, claims, { ...entry, cause }))) return 'lost'
-    if (error.why === 'cancelled') return end(record, { status: 'cancelled' }, world)
-    const detail = `handed back by ${world.worker}, which ${error.why === 'lease-lost' ? 'lost its lease' : 'was stopped'}`
-    await log.tell({ type: 'phase', phase: 'queued', t: Date.now(), detail })
-    await requeue(record, world)
-    return { do: 'release', inSeconds: 0 }
-  }
-  const raw = failureOf(error)
-  const failure = { ...raw, message: log.redact(raw.message) }
-  const kind = failure.kind
-  // Who waits for this key adopts a user's failure; one of the job itself is no fact about the key.
-  const cause = SUSPECT.has(failure.code) ? 'released' : kind
-  if (!(await append(world.ledger, claims, { ...entry, cause, failure }))) return 'lost'
-  const tries = claims.worldFailures(job.build) + 1
-  if (kind !== 'world' || NOT_RETRIED.has(failure.code)) {
-    await end(record, { status: 'failed', failure }, world)
-    return kind === 'ours' || SUSPECT.has(failure.code) ? { do: 'bury', reason: failure.code } : { do: 'remove' }
-  }
-  if (tries >= MAX_WORLD_FAILURES) {
-    await end(record, { status: 'failed', failure }, world)
-    return { do: 'bury', reason: failure.code }
-  }
-  const inSeconds = BACKOFF_SECONDS[tries - 1]!
-  await log.tell({
-    type: 'retry',
-    t: Date.now(),
-    code: failure.code,
-    message: failure.message,
-    attempt: tries,
-    of: MAX_WORLD_FAILURES,
-    inSeconds,
-  })
-  await requeue(record, world)
-  return { do: 'release', inSeconds }
-}
-
-/** An error outside a claim: nobody waits for us, so only the record and the message need an end. */
-async function settle(error: unknown, record: BuildRecord, world: ImageWorld, tools: Tools): Promise<Verdict> {
-  if (tools.abort.aborted || tools.drain.aborted) return { do: 'release', inSeconds: 0 }
-  if (!(error instanceof BakeError) || error.kind !== 'world' || NOT_RETRIED.has(error.code)) {
-    await end(record, { status: 'failed', failure: failureOf(error) }, world)
-    if (error instanceof BakeError && !SUSPECT.has(error.code)) return { do: 'remove' }
-    return { do: 'bury', reason: error instanceof BakeError ? error.code : messageOf(error).slice(0, 200) }
-  }
-  // Attempts are counted in the claim log; what fails before or after a claim is counted by deliveries.
-  if (tools.receives < MAX_WORLD_FAILURES * 2)
-    return { do: 'release', inSeconds: BACKOFF_SECONDS[Math.min(tools.receives, BACKOFF_SECONDS.length) - 1] ?? 2 }
-  await end(record, { status: 'failed', failure: failureOf(error) }, world)
-  return { do: 'bury', reason: error.code }
-}
-
-/** The asker's record, or one made from the job, which says all of it, when the asker died before it could write it or it is damaged. */
-async function openRecord(job: ImageJob, world: ImageWorld): Promise<BuildRecord> {
-  const known = await readBuild(world.ledger, job.build).catch(unlessDamaged)
-  if (known) return known
-  const { build, project, repository, config, commit, image, key, branch, priority, rebuild } = job
-  return {
-    version: 1,
-    build,
-    project,
-    repository,
-    config,
-    commit,
-    image,
-    key,
-    branch,
-    priority,
-    rebuild,
-    status: 'queued',
-    askedAt: buildIdTime(build),
-  }
-}
-
-const unlessDamaged = (error: unknown): undefined => {
-  if (!(error instanceof BakeError && error.code === 'ledger_damaged')) throw error
-}
-
-async function noteLeader(record: BuildRecord, leader: { build: string; claim: number }, world: ImageWorld): Promise<void> {
-  if (leader.build === record.build) return
-  Object.assign(record, { status: 'waiting', leader })
-  await writeBuild(world.ledger, record)
-}
-
-async function requeue(record: BuildRecord, world: ImageWorld): Promise<void> {
-  Object.assign(record, { status: 'queued' })
-  await writeBuild(world.ledger, record)
-}
-
-async function end(record: BuildRecord, outcome: Partial<BuildRecord>, world: ImageWorld): Promise<Verdict> {
-  const current = await readBuild(world.ledger, record.build).catch(unlessDamaged)
-  // A second delivery of this message got here first: its end stands.
-  if (current && ENDED.has(current.status)) return { do: 'remove' }
-  await writeBuild(world.ledger, { ...record, leader: undefined, ...outcome, endedAt: Date.now() })
-  await failpoint('recorded')
-  return { do: 'remove' }
-}
-
-const formatTarget = (world: ImageWorld, job: ImageJob) => {
-  const { host, path } = world.target(job.image)
-  return `${host}/${path}`
 }

@@ -25,6 +25,7 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
   let stop = new AbortController()
   let reading: Promise<void> = Promise.resolve()
   let told: BuildRecord['status'] | undefined
+  let retried: number | undefined
   try {
     for (;;) {
       options.signal.throwIfAborted()
@@ -42,6 +43,10 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
             ...(record.leader ? { detail: `build ${record.leader.build} has the same inputs` } : {}),
           })
         }
+      }
+      if (record.retry && record.retry.t !== retried) {
+        retried = record.retry.t
+        options.onEvent({ type: 'retry', ...record.retry })
       }
       const log = logOf(record)
       if (log !== undefined && log !== prefix) {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BakeError, unavailable } from '../errors.ts'
 import type { Manifest } from '../io/registry.ts'
+import { cancellationOf } from '../jobs/askers.ts'
 import {
   append,
   type ClaimEntry,
@@ -14,7 +15,7 @@ import { isAlive } from '../jobs/heartbeat.ts'
 import type { ImageJob } from '../jobs/job.ts'
 import type { Tools } from '../jobs/loop.ts'
 import type { Failure } from '../jobs/records.ts'
-import { keys } from '../names.ts'
+import { supersededBy } from './supersede.ts'
 import type { ImageWorld, Lease } from './world.ts'
 
 export interface PublishedEntry {
@@ -34,7 +35,9 @@ export type Turn =
   | { kind: 'build'; claims: Claims; n: number; slot: number }
   /** The build we waited for failed for the user's reason, or this build has failed too often. */
   | { kind: 'failed'; failure: Failure; bury: boolean }
-  | { kind: 'cancelled' }
+  | { kind: 'cancelled'; failure: Failure }
+  /** A newer commit of its branch was asked for before it began. */
+  | { kind: 'superseded'; by: string; failure: Failure }
   /** Too many wait here, or the worker is leaving: hand the message back. */
   | { kind: 'later' }
 
@@ -49,9 +52,11 @@ export async function takeTurn(
   let claims = await readClaims(world.ledger, job.key)
   let waitedFor: number | undefined
   let lastAliveCheck = 0
+  let slot: number | undefined
   for (;;) {
     tools.abort.throwIfAborted()
-    if (await world.ledger.get(keys.cancel(job.build))) return { kind: 'cancelled' }
+    const cancelled = await cancellationOf(world.ledger, job.build)
+    if (cancelled) return { kind: 'cancelled', failure: cancelled }
 
     if (claims.published) {
       const settled = await usePublished(job, world, claims)
@@ -71,6 +76,7 @@ export async function takeTurn(
         if (tools.drain.aborted || !tools.place.wait()) return { kind: 'later' }
         if (waitedFor !== holder.n) await onWait({ build: holder.build, claim: holder.n })
         waitedFor = holder.n
+        slot = undefined
         await sleep(world.pollMs, undefined, { signal: tools.abort })
         claims = await refreshClaims(world.ledger, claims)
         continue
@@ -79,7 +85,16 @@ export async function takeTurn(
     const exhausted = exhaustion(claims, job.build)
     if (exhausted) return { kind: 'failed', failure: exhausted, bury: true }
 
-    const slot = await tools.place.slot(AbortSignal.any([tools.abort, tools.drain]))
+    if (slot === undefined) {
+      const superseded = waitedFor === undefined ? await gaveWay(job, claims, world, tools) : undefined
+      if (superseded) return { kind: 'superseded', ...superseded }
+      slot = (await tools.place.slot(AbortSignal.any([tools.abort, tools.drain]))).index
+      // That may have taken as long as another's build.
+      if (waitedFor !== undefined) {
+        claims = await refreshClaims(world.ledger, claims)
+        continue
+      }
+    }
     lease.check()
     const claimed = await append(world.ledger, claims, {
       state: 'claimed',
@@ -87,10 +102,14 @@ export async function takeTurn(
       owner: lease.owner,
       leaseMs: world.leaseMs,
     })
-    if (claimed) return { kind: 'build', claims: claimed, n: claimed.next - 1, slot: slot.index }
+    if (claimed) return { kind: 'build', claims: claimed, n: claimed.next - 1, slot }
     claims = await refreshClaims(world.ledger, claims)
   }
 }
+
+/** Only a build that never had a claim gives way: what began is finished. */
+const gaveWay = async (job: ImageJob, claims: Claims, world: ImageWorld, { abort }: Tools) =>
+  claims.entries.some(({ build }) => build === job.build) ? undefined : supersededBy(job, world, abort)
 
 /** "Already done" includes the manifest in the registry; a rebuild, or a manifest that is gone, withdraws the entry. */
 async function usePublished(job: ImageJob, world: ImageWorld, claims: Claims): Promise<Turn | Claims> {

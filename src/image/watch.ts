@@ -1,16 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timedOut } from '../errors.ts'
+import { cancellationOf, liveAskers } from '../jobs/askers.ts'
 import type { ImageJob } from '../jobs/job.ts'
 import type { Tools } from '../jobs/loop.ts'
+import type { Failure } from '../jobs/records.ts'
 import { keys } from '../names.ts'
 import type { ImageWorld, Lease } from './world.ts'
 
 /** Why a running build was stopped without having failed. */
 export class BuildStopped extends Error {
-  readonly why: 'superseded' | 'cancelled' | 'lease-lost' | 'worker-stops'
-  constructor(why: BuildStopped['why']) {
+  readonly why: 'taken-over' | 'cancelled' | 'lease-lost' | 'worker-stops'
+  /** What the record of a cancelled one says. */
+  readonly failure: Failure | undefined
+  constructor(why: BuildStopped['why'], failure?: Failure) {
     super(`build stopped: ${why}`)
     this.why = why
+    this.failure = failure
   }
 }
 
@@ -19,9 +24,16 @@ const limitOf = (ms: number): string => (ms < 120_000 ? `${Math.round(ms / 1000)
 /** A cancellation must stop a build within 5 s on whatever worker has it. */
 const SLOWEST_LOOK_MS = 2_000
 
+export interface Watch extends AsyncDisposable {
+  signal: AbortSignal
+  /** No more looks; waits for the one under way. */
+  end(): Promise<void>
+}
+
 /**
- * Watches over a build that runs under claim n. Its signal aborts with a BuildStopped when entry n+1 exists, the build is cancelled,
- * the lease is lost or the worker is stopped, and with build_timed_out when it runs too long.
+ * Watches over a build that runs under claim n. Its signal aborts with a BuildStopped when entry n+1 exists, everybody who asked for the key
+ * has cancelled, the lease is lost or the worker is stopped, and with build_timed_out when it runs too long. `detach` is called, until it
+ * succeeds, when its own asker has cancelled and others have not.
  */
 export function watchClaim(
   job: ImageJob,
@@ -29,7 +41,8 @@ export function watchClaim(
   lease: Lease,
   world: ImageWorld,
   tools: Tools,
-): { signal: AbortSignal } & AsyncDisposable {
+  detach: (failure: Failure, others: string[]) => Promise<void>,
+): Watch {
   const stopped = new AbortController()
   const over = new AbortController()
   const on = (signal: AbortSignal, why: BuildStopped['why']) => {
@@ -48,30 +61,35 @@ export function watchClaim(
       ),
     world.buildTimeoutMs,
   )
+  let cancelled: Failure | undefined
+  let detached = false
   const look = async () => {
+    const [next, failure] = await Promise.all([
+      world.ledger.get(keys.claim(job.key, n + 1)),
+      cancelled ?? cancellationOf(world.ledger, job.build),
+    ])
+    if (over.signal.aborted) return
+    if (next !== undefined) return stopped.abort(new BuildStopped('taken-over'))
+    cancelled = failure
+    if (!failure) return
+    const others = await liveAskers(world.ledger, job.key, job.build)
+    if (over.signal.aborted) return
+    if (others.length === 0) return stopped.abort(new BuildStopped('cancelled', failure))
+    if (!detached) await detach(failure, others)
+    detached = true
+  }
+  const looking = (async () => {
     const everyMs = Math.min(SLOWEST_LOOK_MS, world.pollMs * 10)
     while (!stopped.signal.aborted && !over.signal.aborted) {
-      try {
-        const [next, cancelled] = await Promise.all([
-          world.ledger.get(keys.claim(job.key, n + 1)),
-          world.ledger.get(keys.cancel(job.build)),
-        ])
-        if (over.signal.aborted) return
-        if (next !== undefined) stopped.abort(new BuildStopped('superseded'))
-        else if (cancelled !== undefined) stopped.abort(new BuildStopped('cancelled'))
-      } catch {
-        // A ledger out of reach is the heartbeat's affair: it ends the lease.
-      }
+      // A ledger out of reach is the heartbeat's affair: it ends the lease.
+      await look().catch(() => {})
       await sleep(everyMs, undefined, { signal: over.signal }).catch(() => {})
     }
+  })()
+  const end = async () => {
+    over.abort()
+    clearTimeout(late)
+    await looking
   }
-  const looking = look()
-  return {
-    signal: stopped.signal,
-    async [Symbol.asyncDispose]() {
-      over.abort()
-      clearTimeout(late)
-      await looking
-    },
-  }
+  return { signal: stopped.signal, end, [Symbol.asyncDispose]: end }
 }

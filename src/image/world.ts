@@ -4,6 +4,7 @@ import type { Engine, EngineInfo } from '../io/engine.ts'
 import type { GitObjects } from '../io/git-objects.ts'
 import type { Ledger } from '../io/ledger.ts'
 import type { Reference, Registry } from '../io/registry.ts'
+import type { BuildRecord } from '../jobs/records.ts'
 
 /** The worker's copy of a repository. */
 export interface Source {
@@ -45,8 +46,12 @@ export interface ImageWorld {
   emulated(): Promise<string[]>
   /** What this worker claims with now. One that was lost stays lost: take it once per job. */
   lease(): Lease
+  /** Told whenever the record of a build that this worker has is another. `takenFrom`: the dead owner of the claim before the newest. */
+  onRecord?(record: BuildRecord, takenFrom?: string): void
   /** Told, in a sentence, of what went wrong without failing a build. */
   onProblem(text: string): void
+  /** Whether queued builds give way to newer commits of their branch. */
+  supersede: boolean
   /** Milliseconds after which a build that still runs is ended. */
   buildTimeoutMs: number
 }

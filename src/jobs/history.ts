@@ -1,7 +1,7 @@
 import { refused } from '../errors.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { BUILD_ID_PATTERN, keys } from '../names.ts'
-import { type BuildRecord, buildRecordSchema, ENDED, readBuild } from './records.ts'
+import { type BuildRecord, buildRecordSchema, readBuild } from './records.ts'
 
 export interface BuildFilter {
   image?: string | undefined
@@ -63,11 +63,4 @@ export async function findBuild(ledger: Ledger, id: string): Promise<BuildRecord
   const record = await readBuild(ledger, found[0]!.slice(keys.builds.length))
   if (record) return record
   throw refused('unknown_build', `build ${id} is gone`, { next })
-}
-
-/** Asks for a build to be stopped: whoever has it looks at this. False: it has ended already. */
-export async function requestCancel(ledger: Ledger, record: BuildRecord): Promise<boolean> {
-  if (ENDED.has(record.status)) return false
-  await ledger.create(keys.cancel(record.build), { version: 1, nonce: crypto.randomUUID(), at: Date.now() })
-  return true
 }

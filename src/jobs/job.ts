@@ -43,7 +43,12 @@ export type ParsedBody =
   | { status: 'ok'; job: Job }
   /** A version of ours that this worker is too old for: left alone. */
   | { status: 'unknown-version'; version: number }
+  /** A kind that came after this worker, which is left alone as well. */
+  | { status: 'unknown-kind'; kind: string }
   | { status: 'invalid'; reason: string }
+
+/** What a kind of job may be called: any other word is nobody's job. */
+const KIND_PATTERN = /^[a-z][a-z0-9-]{0,31}$/
 
 /** The only parser of queue bodies. Never throws. */
 export function parseBody(body: string): ParsedBody {
@@ -54,8 +59,10 @@ export function parseBody(body: string): ParsedBody {
   } catch {
     return { status: 'invalid', reason: 'not JSON' }
   }
-  const version = typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined
+  const { version, kind } = typeof value === 'object' && value !== null ? (value as { version?: unknown; kind?: unknown }) : {}
   if (typeof version === 'number' && Number.isInteger(version) && version > 1) return { status: 'unknown-version', version }
+  if (version === 1 && typeof kind === 'string' && kind !== 'image' && KIND_PATTERN.test(kind))
+    return { status: 'unknown-kind', kind }
   const parsed = imageJobSchema.safeParse(value)
   if (parsed.success) return { status: 'ok', job: parsed.data }
   const issue = parsed.error.issues[0]
@@ -67,6 +74,6 @@ export function formatBody(job: Job): string {
   const body = JSON.stringify(job)
   const parsed = parseBody(body)
   if (parsed.status !== 'ok')
-    throw refused('job_invalid', `this job can't be queued: ${'reason' in parsed ? parsed.reason : 'unknown version'}`)
+    throw refused('job_invalid', `this job can't be queued: ${'reason' in parsed ? parsed.reason : 'unknown version or kind'}`)
   return body
 }

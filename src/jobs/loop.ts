@@ -47,7 +47,7 @@ const WAITER_RETRY_SECONDS = 5
 /** A queue that fails is asked again after this long, so that an outage isn't a busy loop. */
 const QUEUE_RETRY_MS = 2_000
 /** A body from a newer bake is left for a newer worker this long before it goes to the dead letters (docs/design.md §6: a day). */
-const UNKNOWN_VERSION_MS = 24 * 3600 * 1000
+const UNKNOWN_JOB_MS = 24 * 3600 * 1000
 
 /** Receives while there are free slots, high lane first, until drained; returns when everything it took has ended. */
 export async function receiveLoop(options: LoopOptions): Promise<void> {
@@ -146,12 +146,13 @@ async function dispatch(message: Message, tools: Tools, options: LoopOptions): P
     options.onProblem(`message ${message.id} is no job (${parsed.reason}): sent to the dead letters`)
     return { do: 'bury', reason: parsed.reason }
   }
-  if (parsed.status === 'unknown-version') {
-    const old = Date.now() - message.sentAtMs > UNKNOWN_VERSION_MS
+  if (parsed.status !== 'ok') {
+    const what = parsed.status === 'unknown-kind' ? `job kind ${parsed.kind}` : `job version ${parsed.version}`
+    const old = Date.now() - message.sentAtMs > UNKNOWN_JOB_MS
     options.onProblem(
-      `message ${message.id} has job version ${parsed.version}, newer than this worker: ${old ? 'sent to the dead letters' : 'left alone'}`,
+      `message ${message.id} has ${what}, newer than this worker: ${old ? 'sent to the dead letters' : 'left alone'}`,
     )
-    return old ? { do: 'bury', reason: `job version ${parsed.version}` } : { do: 'release', inSeconds: 60 }
+    return old ? { do: 'bury', reason: what } : { do: 'release', inSeconds: 60 }
   }
   return options.handlers[parsed.job.kind](parsed.job, tools)
 }

@@ -45,6 +45,10 @@ export const buildRecordSchema = z.object({
   pushedBytes: z.number().optional(),
   steps: z.object({ total: z.number(), cached: z.number() }).optional(),
   failure: failureSchema.optional(),
+  /** The last failure of the world that it met outside of a claim, whose log can't tell it: it is tried again then. */
+  retry: z
+    .object({ t: z.number(), code: z.string(), message: z.string(), attempt: z.number(), of: z.number(), inSeconds: z.number() })
+    .optional(),
   /** The build of a newer commit of the branch that took this one's place before it began. */
   supersededBy: z.string().optional(),
   /** Number of the queue that its message is in. */

@@ -15,6 +15,7 @@ const POINTS = [
   'checked-out',
   'building',
   'pushed',
+  'publishing',
   'published',
   'image-document',
   'commit-tag',
@@ -90,7 +91,7 @@ describe('a worker killed between two steps', () => {
 })
 
 describe('a worker paused past its lease while another takes over', () => {
-  const points = process.env.BAKE_TEST_ALL ? POINTS : ['claimed', 'pushed', 'published']
+  const points = process.env.BAKE_TEST_ALL ? POINTS : ['claimed', 'publishing', 'published']
   test.each(points)('at %s: one entry is published', async (point) => {
     await using it = await project()
     await using paused = it.start(['worker', '--name', 'paused'], { env: { BAKE_FAILPOINT: `${point}:stop` } })

@@ -89,7 +89,8 @@ describe('what is no job of ours', () => {
       [JSON.stringify({ ...job, version: 0 }), /^version: /],
       [JSON.stringify({ ...job, version: '1' }), /^version: /],
       [JSON.stringify({ ...job, version: 1.5 }), /^version: /],
-      [JSON.stringify({ ...job, kind: 'machine' }), /^kind: /],
+      [JSON.stringify({ ...job, kind: 'Machine!' }), /^kind: /],
+      [JSON.stringify({ ...job, kind: ['machine'] }), /^kind: /],
       [JSON.stringify({ ...job, options: ['--privileged'] }), /^body: Unrecognized key: "options"/],
       [JSON.stringify({ ...job, commit: 'HEAD' }), /^commit: /],
       [JSON.stringify({ ...job, commit: [job.commit] }), /^commit: /],
@@ -115,12 +116,14 @@ describe('what is no job of ours', () => {
     await expectWorking(scene)
   })
 
-  test('of a later version: left alone, still there when the worker has gone', async () => {
+  test.each([
+    ['version', { version: 2, news: true }, /has job version 2, newer than this worker: left alone/],
+    ['kind', { kind: 'machine', base: 'al2023' }, /has job kind machine, newer than this worker: left alone/],
+  ])('of a later %s: left alone, still there when the worker has gone', async (_, news, told) => {
     await using scene = await open()
     const { project, queue, worker } = scene
-    const body = JSON.stringify({ ...(await scene.job()), version: 2, news: true })
-    await queue.send(body)
-    await worker.waitFor('stderr', /has job version 2, newer than this worker: left alone/)
+    await queue.send(JSON.stringify({ ...(await scene.job()), ...news }))
+    await worker.waitFor('stderr', told)
     await expectWorking(scene)
     worker.kill('SIGTERM')
     expect((await worker.wait()).code).toBe(0)
@@ -206,7 +209,7 @@ test('10,000 bodies of a fuzzer: the parser throws for none, and takes none that
   }
   const text = JSON.stringify(job)
   expect(parseBody(text).status).toBe('ok')
-  const seen = { ok: 0, invalid: 0, 'unknown-version': 0 }
+  const seen = { ok: 0, invalid: 0, 'unknown-version': 0, 'unknown-kind': 0 }
   for (const body of mutations(text, 10_000)) {
     const parsed = parseBody(body)
     seen[parsed.status]++
