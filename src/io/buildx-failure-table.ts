@@ -57,6 +57,8 @@ const base = (match: RegExpExecArray, evidence: Evidence) =>
 const PUSH = String.raw`^failed to push (?<ref>\S+): (?<why>.*`
 const NETWORK = `dial tcp|connection refused|connection reset|no such host|i/o timeout|TLS handshake|x509:|server gave HTTP response|: EOF$|deadline exceeded|broken pipe|use of closed network connection`
 const DENIED = String.raw`\b40[135] |denied|unauthorized|authorization failed|insufficient_scope|no basic auth credentials`
+/** Registries such as ECR take no push to a repository that nobody created. */
+const MISSING = String.raw`from POST request to \S+: 404 |name unknown: `
 const FULL = String.raw`no space left on device|quota exceeded|\b507 |\b413 `
 
 /**
@@ -92,6 +94,11 @@ export const FAILURES: Failure[] = [
     pattern: new RegExp(`${PUSH}(?:${FULL}).*)`, 's'),
     source: 'containerd remotes/docker/pusher.go',
     error: registry('registry_full', 'free space on the registry’s disk, then bake retry'),
+  },
+  {
+    pattern: new RegExp(`${PUSH}(?:${MISSING}).*)`, 's'),
+    source: 'containerd remotes/docker/pusher.go: an upload can’t begin; name unknown is how the engine’s own push tells it',
+    error: registry('repository_missing', 'create that repository (on ECR: bake setup), then bake retry'),
   },
   {
     pattern: new RegExp(`${PUSH}(?:${DENIED}).*)`, 's'),

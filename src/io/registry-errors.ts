@@ -29,6 +29,17 @@ export function refusedBy(host: string, what: string, answer: HttpResponse): Bak
       next: `docker login ${host}, with an account that may do this; then try again`,
       ids,
     })
+  const code = codeIn(answer)
+  if (answer.status === 404 && code === 'NAME_UNKNOWN')
+    return unavailable('repository_missing', `registry ${host} has no such repository (${what}): ${said}`, {
+      next: 'create that repository; on ECR bake setup does it',
+      ids,
+    })
+  if (answer.status === 400 && code === 'TAG_INVALID')
+    return unavailable('tag_immutable', `registry ${host} doesn't let a tag move (${what}): ${said}`, {
+      next: 'let tags that start with branch- move: bake setup sets an ECR repository so',
+      ids,
+    })
   if (isFull(answer))
     return unavailable('registry_full', `registry ${host} has no space left (${what})`, {
       next: `free space where ${host} keeps its data`,
@@ -58,6 +69,15 @@ function reasonIn({ status, body }: HttpResponse): string {
     return text === '' ? `HTTP ${status}` : `${text.slice(0, 300)} (HTTP ${status})`
   } catch {
     return `HTTP ${status}`
+  }
+}
+
+/** The `code` of the first error. */
+function codeIn({ body }: HttpResponse): string | undefined {
+  try {
+    return JSON.parse(body.toString('utf8')).errors?.[0]?.code
+  } catch {
+    return undefined
   }
 }
 

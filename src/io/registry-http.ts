@@ -99,7 +99,12 @@ export class HttpRegistry implements Registry {
       maxBytes: MAX_ERROR_BYTES,
     }
     const answer = await this.#request(named, request, call, 'pull,push')
-    if (answer.status !== 201 && answer.status !== 200) throw refusedBy(reference.host, `tagging ${nameOf(named)}`, answer)
+    if (answer.status !== 201 && answer.status !== 200) {
+      const refusal = refusedBy(reference.host, `tagging ${nameOf(named)}`, answer)
+      // Somebody else put the very same meanwhile; where tags don't move, that is refused too.
+      if (refusal.code === 'tag_immutable' && (await this.head(named, call))?.digest === manifest.digest) return
+      throw refusal
+    }
     const stored = answer.headers['docker-content-digest']
     if (stored !== undefined && stored !== manifest.digest)
       throw malformed(reference.host, `stored ${stored} as ${nameOf(named)}`)

@@ -26,6 +26,8 @@ export interface EcrStandIn extends AsyncDisposable {
   lifeMs: number
 }
 
+const ACCEPT = 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json'
+
 export const ACCOUNT = '123456789012'
 
 export async function startEcrStandIn(options: { moto?: string } = {}): Promise<EcrStandIn> {
@@ -118,7 +120,8 @@ export async function startEcrStandIn(options: { moto?: string } = {}): Promise<
       .then(({ repositories }) => repositories?.[0])
       .catch(() => undefined)
 
-  const isThere = async (path: string) => (await fetch(`http://${hostname}:${port}${path}`, { method: 'HEAD' })).ok
+  const isThere = async (path: string) =>
+    (await fetch(`http://${hostname}:${port}${path}`, { method: 'HEAD', headers: { accept: ACCEPT } })).ok
 
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
