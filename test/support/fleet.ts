@@ -101,8 +101,7 @@ export async function makeFleet(options: FleetOptions = {}): Promise<TestFleet> 
         await worker.waitFor('stderr', /is ready/, 60_000)
         return worker
       },
-      tagged: async (tag, image = 'web') =>
-        (await http.head({ host: registry.host, path: `shop/${image}`, tag }))?.digest,
+      tagged: async (tag, image = 'web') => (await http.head({ host: registry.host, path: `shop/${image}`, tag }))?.digest,
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
     }
   } catch (error) {
