@@ -72,6 +72,8 @@ export const keys = {
   branch: (image: string, branch: string, n: number) => `branches/${image}/${branchSlug(branch)}/${entry(n)}`,
   period: (target: string, period: number) => `periods/${sha256(target).slice(0, 32)}/${period}`,
   cancel: (id: string) => `cancels/${id}`,
+  /** Who tells of a build's end, and whether that is done. */
+  notice: (id: string) => `notices/${id}`,
   /** Everybody who asked for an image key: whose cancellation stops its build. */
   askers: (key: string) => `askers/${key}/`,
   asker: (key: string, build: string) => `askers/${key}/${build}`,

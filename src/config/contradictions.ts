@@ -1,6 +1,7 @@
 import { findCycle } from './cycle.ts'
 import type { SourceDocument } from './document.ts'
 import { healthKinds, stackKinds } from './machine-definition.ts'
+import { notifyKinds } from './notify-definition.ts'
 import { nearest } from './suggest.ts'
 import { parsePort } from './syntax.ts'
 import type { ConfigProblem } from './types.ts'
@@ -38,7 +39,7 @@ export function contradictions(document: SourceDocument): ConfigProblem[] {
   const services = Object.keys(table(table(root.machine).services))
   for (const [name, value] of Object.entries(table(root.stacks))) checkStack(['stacks', name], table(value), services, report)
   list(root.notify).forEach((value, at) => {
-    exactlyOne(['notify', String(at)], table(value), ['webhook', 'webhook_env', 'sns'], report)
+    checkNotify(['notify', String(at)], table(value), images, report)
   })
   return problems
 }
@@ -115,6 +116,18 @@ function checkStack(path: string[], stack: Table, services: string[], report: Re
       `there is no service ${JSON.stringify(service)} in machine.services`,
       nearest(service, services),
     )
+}
+
+function checkNotify(path: string[], notify: Table, images: string[], report: Report): void {
+  exactlyOne(path, notify, notifyKinds, report)
+  const signed = notify.webhook !== undefined || notify.webhook_env !== undefined
+  if (signed && notify.secret_env === undefined)
+    report(path, 'needs secret_env: whoever gets a webhook must be able to check that it is from here')
+  if (!signed && notify.secret_env !== undefined) report([...path, 'secret_env'], 'is for webhook and webhook_env only')
+  list(notify.images).forEach((image, at) => {
+    if (typeof image === 'string' && !images.includes(image))
+      report([...path, 'images', String(at)], `there is no image ${JSON.stringify(image)} in images`, nearest(image, images))
+  })
 }
 
 function exactlyOne(path: string[], value: Table, kinds: readonly string[], report: Report): void {

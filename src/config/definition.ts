@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { contextSource, duration, id, name, path, platform, registry, repository, size, ssmPath, variables } from './fields.ts'
 import { machine, stack } from './machine-definition.ts'
+import { notify } from './notify-definition.ts'
 
 /**
  * The definition of bake.yaml: shapes and values. What several settings must agree on is in contradictions.ts. The JSON Schema and the
@@ -86,29 +87,6 @@ const worker = z.strictObject({
     })
     .optional()
     .describe('Limits of the disk.'),
-})
-
-const notify = z.strictObject({
-  webhook: z
-    .string()
-    .regex(/^https:\/\/[^\s/@]+(?:\/\S*)?$/, 'must be an https:// URL without user and password')
-    .optional()
-    .describe('URL that gets a POST.'),
-  webhook_env: z
-    .string()
-    .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable')
-    .optional()
-    .describe('Variable of the worker that holds the URL, when the URL is secret.'),
-  sns: z
-    .string()
-    .regex(/^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:\S+$/, 'must be the ARN of an SNS topic')
-    .optional()
-    .describe('SNS topic.'),
-  on: z
-    .array(z.enum(['built', 'failed', 'baked', 'deployed', 'rolled-back']))
-    .min(1)
-    .optional()
-    .describe('What is told. Default: failed.'),
 })
 
 export const definition = z.strictObject({

@@ -70,7 +70,13 @@ function problemsAt(issue: Issue, above: Path, document: SourceDocument): Config
     case 'too_big':
       return [problem(path, mustBe(path, `at most ${issue.maximum}${issue.origin === 'string' ? ' characters' : ''}`, value))]
     default:
-      return [problem(path, `${issue.message}${typeof value === 'string' ? `: ${shown(value)}` : ''}`, suggest(path, value, []))]
+      return [
+        problem(
+          path,
+          `${issue.message}${typeof value === 'string' && !holdsSecret(path) ? `: ${shown(value)}` : ''}`,
+          suggest(path, value, []),
+        ),
+      ]
   }
 }
 
@@ -111,6 +117,9 @@ const shown = (value: unknown): string => {
   const json = JSON.stringify(text)
   return json.length > 120 ? `${json.slice(0, 117)}…"` : json
 }
+
+/** Whoever knows the URL of a webhook can use it. */
+const holdsSecret = (path: Path): boolean => path[0] === 'notify' && ['slack', 'webhook'].includes(String(path.at(-1)))
 
 const valueAt = (value: unknown, path: Path): unknown =>
   path.reduce<unknown>(

@@ -3,7 +3,7 @@ import type { SourceDocument } from './document.ts'
 import { compact, given, order, variablesOf } from './plain.ts'
 import { resolveMachine, resolveStack } from './resolve-machine.ts'
 import { normalPath, parseDuration, parseSize } from './syntax.ts'
-import type { Config, ImageDefinition, NotifyDefinition, SecretSource } from './types.ts'
+import type { Config, HookUrl, ImageDefinition, NotifyDefinition, SecretSource } from './types.ts'
 
 /** A valid definition → the Config that the rest of bake works with: defaults filled in, units resolved, lists in the file's order. */
 export function resolveConfig(raw: Definition, document: SourceDocument, file: string): Config {
@@ -73,7 +73,18 @@ function resolveSecrets(secrets: RawSecrets): SecretSource[] {
 }
 
 function resolveNotify(raw: NonNullable<Definition['notify']>[number]): NotifyDefinition {
-  const on = raw.on ?? ['failed']
-  if (raw.webhook !== undefined) return { to: { webhook: raw.webhook }, on }
-  return { to: raw.webhook_env === undefined ? { sns: raw.sns! } : { webhookEnv: raw.webhook_env }, on }
+  const { on = ['failed'], images = [], branches = [] } = raw
+  return { to: notifyTarget(raw), on, images, branches }
+}
+
+function notifyTarget(raw: NonNullable<Definition['notify']>[number]): NotifyDefinition['to'] {
+  if (raw.sqs !== undefined) return { sqs: raw.sqs }
+  const slack = hookUrl(raw.slack, raw.slack_env)
+  if (slack) return { slack }
+  return { webhook: hookUrl(raw.webhook, raw.webhook_env)!, secretEnv: raw.secret_env! }
+}
+
+function hookUrl(url: string | undefined, env: string | undefined): HookUrl | undefined {
+  if (url !== undefined) return { url }
+  return env === undefined ? undefined : { env }
 }

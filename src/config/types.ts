@@ -124,9 +124,17 @@ export interface WorkerSettings {
   disk?: { cacheBytes?: number; freeBytes?: number }
 }
 
+/** The URL of a webhook, or the variable of the worker that holds it. */
+export type HookUrl = { url: string } | { env: string }
+
 export interface NotifyDefinition {
-  to: { webhook: string } | { webhookEnv: string } | { sns: string }
-  on: ('built' | 'failed' | 'baked' | 'deployed' | 'rolled-back')[]
+  /** `secretEnv`: the variable of the worker with the secret to sign with. `sqs`: URL or ARN. */
+  to: { slack: HookUrl } | { webhook: HookUrl; secretEnv: string } | { sqs: string }
+  on: ('built' | 'tagged' | 'failed' | 'cancelled' | 'superseded' | 'baked' | 'deployed' | 'rolled-back')[]
+  /** Only these; empty: all. */
+  images: string[]
+  /** Only these, `*` for any characters; empty: all, and builds without a branch. */
+  branches: string[]
 }
 
 /** A valid bake.yaml. Lists are in the file's order. */

@@ -81,11 +81,11 @@ describe('bake doctor', () => {
 
   it('names the parts of bake.yaml that are not built yet', async () => {
     await config(
-      'project: p\nimages: { a: { secrets: [{ id: s, ssm: /s }] } }\nmachine: { base: { disk: d } }\nstacks: { s: { local: true } }\nfleet: { shards: 2 }\nnotify: [{ webhook_env: U }]\n',
+      'project: p\nimages: { a: { secrets: [{ id: s, ssm: /s }] } }\nmachine: { base: { disk: d } }\nstacks: { s: { local: true } }\nfleet: { shards: 2 }\nnotify: [{ slack_env: U, on: [deployed] }]\n',
     )
     expect((await diagnose()).of.not_built).toMatchObject({
       status: 'warning',
-      detail: 'valid, but not built yet: machine, stacks, fleet, notify, secrets from SSM',
+      detail: 'valid, but not built yet: machine, stacks, fleet, notify on baked, deployed, rolled-back, secrets from SSM',
     })
   })
 
