@@ -11,7 +11,6 @@ export interface SqsPlace {
 const LOST = new Set(['MessageNotInflight', 'ReceiptHandleIsInvalid', 'InvalidParameterValue'])
 const MISSING = new Set(['QueueDoesNotExist', 'NonExistentQueue', 'QueueDeletedRecently'])
 
-export const isAbort = (error: unknown): boolean => error instanceof Error && error.name === 'AbortError'
 export const isLost = (error: unknown): boolean => error instanceof Error && LOST.has(awsErrorName(error))
 
 /** An SQS error as a BakeError; matched by name (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html). What isn't known comes back as it is. */

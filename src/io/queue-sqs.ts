@@ -3,7 +3,7 @@ import { unavailable } from '../errors.ts'
 import { type AwsOptions, awsOptions } from './aws-client.ts'
 import type { Depth, Lane, Message, Queue } from './queue.ts'
 import { MAX_BODY_BYTES, messageBody } from './queue-body.ts'
-import { isAbort, isLost, sqsError } from './queue-sqs-errors.ts'
+import { isLost, sqsError } from './queue-sqs-errors.ts'
 
 /** Enough for any reason, within the kilobyte kept for it. */
 const MAX_REASON_CHARACTERS = 200
@@ -34,11 +34,17 @@ export class SqsQueue implements Queue {
   readonly #client: SQSClient
   readonly #prefix: string
   readonly #where: string
+  /**
+   * SQS goes on with a long poll whose caller hung up and hides the next message for nobody (https://github.com/aws/aws-sdk-js/issues/2350): there one that is
+   * given up is left to end by itself, and what it brings is handed back. The host's own queue notices.
+   */
+  readonly #noticesHangUp: boolean
   readonly #urls = new Map<string, Promise<string>>()
   readonly shards: number
 
-  private constructor(sdk: Sdk, options: AwsOptions, { prefix, shards = 1 }: SqsOptions) {
+  private constructor(sdk: Sdk, options: AwsOptions, { prefix, endpoint, shards = 1 }: SqsOptions) {
     this.shards = shards
+    this.#noticesHangUp = endpoint !== undefined
     this.#sdk = sdk
     this.#prefix = prefix
     this.#where = options.endpoint ?? options.region
@@ -67,30 +73,45 @@ export class SqsQueue implements Queue {
     lane: Lane,
     options: { max: number; waitSeconds: number; visibilitySeconds: number; shard?: number; signal?: AbortSignal },
   ): Promise<Message[]> {
-    const { signal, shard = 0 } = options
+    const { signal } = options
     if (signal?.aborted) return []
-    try {
-      const { Messages = [] } = await this.#call(queueName(this.#prefix, lane, shard), (QueueUrl) =>
-        this.#client.send(
-          new this.#sdk.ReceiveMessageCommand({
-            QueueUrl,
-            MaxNumberOfMessages: options.max,
-            WaitTimeSeconds: options.waitSeconds,
-            VisibilityTimeout: options.visibilitySeconds,
-            MessageSystemAttributeNames: ['ApproximateReceiveCount', 'SentTimestamp'],
-          }),
-          { requestTimeout: options.waitSeconds * 1000 + POLL_GRACE_MS, ...(signal && { abortSignal: signal }) },
-        ),
-      )
-      const messages = Messages.map((message) => fromSqs(lane, shard, message))
-      if (!signal?.aborted) return messages
-      // The answer crossed the abort: nobody will work on these, so others get them now, not when they turn visible again.
-      await Promise.allSettled(messages.map((message) => this.renew(message, 0)))
-      return []
-    } catch (error) {
-      if (signal?.aborted && isAbort(error)) return []
-      throw error
-    }
+    const poll = this.#poll(lane, options)
+    if (signal === undefined) return poll
+    return new Promise((resolve, reject) => {
+      const giveUp = () => resolve([])
+      signal.addEventListener('abort', giveUp, { once: true })
+      poll
+        .then(async (messages) => {
+          if (!signal.aborted) return resolve(messages)
+          // Nobody will work on these, so others get them now, not when they turn visible again.
+          await Promise.allSettled(messages.map((message) => this.renew(message, 0)))
+        })
+        .catch((error) => !signal.aborted && reject(error))
+        .finally(() => signal.removeEventListener('abort', giveUp))
+    })
+  }
+
+  async #poll(
+    lane: Lane,
+    options: { max: number; waitSeconds: number; visibilitySeconds: number; shard?: number; signal?: AbortSignal },
+  ): Promise<Message[]> {
+    const { signal, shard = 0 } = options
+    const { Messages = [] } = await this.#call(queueName(this.#prefix, lane, shard), (QueueUrl) =>
+      this.#client.send(
+        new this.#sdk.ReceiveMessageCommand({
+          QueueUrl,
+          MaxNumberOfMessages: options.max,
+          WaitTimeSeconds: options.waitSeconds,
+          VisibilityTimeout: options.visibilitySeconds,
+          MessageSystemAttributeNames: ['ApproximateReceiveCount', 'SentTimestamp'],
+        }),
+        {
+          requestTimeout: options.waitSeconds * 1000 + POLL_GRACE_MS,
+          ...(signal && this.#noticesHangUp && { abortSignal: signal }),
+        },
+      ),
+    )
+    return Messages.map((message) => fromSqs(lane, shard, message))
   }
 
   async renew(message: Message, seconds: number): Promise<void> {
