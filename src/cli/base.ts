@@ -115,7 +115,12 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     const report = reportOf(usageError(stopped, this.id ?? '', [...Object.keys(this.ctor.flags ?? {}), 'json', 'help']))
     process.exitCode = report.exit
     if (this.jsonEnabled()) this.logJson(this.toErrorJson(report))
-    else process.stderr.write(`${formatReport(report, palette(hasColours(process.stderr)))}\n`)
+    else this.printFailure(report)
+  }
+
+  /** On stderr, for people. */
+  protected printFailure(report: ErrorReport): void {
+    process.stderr.write(`${formatReport(report, palette(hasColours(process.stderr)))}\n`)
   }
 
   protected override async finally(): Promise<void> {

@@ -9,6 +9,8 @@ export interface Signals {
   readonly drain: AbortSignal
   /** The second: stop what runs, children included. Aborted only after `drain`. */
   readonly abort: AbortSignal
+  /** The signal that came first. */
+  readonly first: NodeJS.Signals | undefined
   /** Gives the signals back their default effect. */
   dispose(): void
 }
@@ -20,7 +22,9 @@ export interface Signals {
 export function installSignals(): Signals {
   const steps = [new AbortController(), new AbortController()] as const
   let received = 0
+  let first: NodeJS.Signals | undefined
   const onSignal = (name: NodeJS.Signals): void => {
+    first ??= name
     const step = steps[received++]
     if (step === undefined) process.exit(EXIT.interrupted)
     step.abort(interrupted(`stopped by ${name}`))
@@ -31,5 +35,12 @@ export function installSignals(): Signals {
     process.off('SIGINT', onSignal)
     process.off('SIGTERM', onSignal)
   }
-  return { drain: steps[0].signal, abort: steps[1].signal, dispose }
+  return {
+    drain: steps[0].signal,
+    abort: steps[1].signal,
+    get first() {
+      return first
+    },
+    dispose,
+  }
 }

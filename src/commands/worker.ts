@@ -1,15 +1,17 @@
-import { boolean, integer, string } from '@oclif/core/flags'
+import { boolean, integer, option, string } from '@oclif/core/flags'
 import { BaseCommand } from '../cli/base.ts'
+import type { ErrorReport } from '../cli/report.ts'
+import type { WorkerLog } from '../cli/worker-log.ts'
 
 export default class Worker extends BaseCommand<typeof Worker> {
   static override summary = 'Take builds from the queue: one member of the fleet.'
   static override description =
-    `Runs until it is stopped. The first Ctrl-C or SIGTERM drains: what runs is finished, nothing new is taken. The second kills
-what runs and hands it back to the queue. On one machine a worker is started by itself when work is asked for; this is for more of them, or to watch one.`
+    `Runs until it is stopped. The first Ctrl-C or SIGTERM drains: what runs is finished, nothing new is taken. The second, or the end of --drain-seconds,
+kills what runs and hands it back to the queue. On one machine a worker is started by itself when work is asked for; this is for more of them, or to watch one.`
   static override examples = [
     '<%= config.bin %> worker',
     '<%= config.bin %> worker --slots 4 --name big',
-    '<%= config.bin %> worker --once',
+    '<%= config.bin %> worker --listen 127.0.0.1:9464 --log-format json',
   ]
   static override flags = {
     once: boolean({ default: false, description: 'take one job, finish it, end' }),
@@ -20,28 +22,34 @@ what runs and hands it back to the queue. On one machine a worker is started by 
       env: 'BAKE_WORKER_SLOTS',
     }),
     name: string({ description: 'name of this worker; its caches belong to it', env: 'BAKE_WORKER_NAME' }),
+    listen: string({ description: 'serve /healthz and Prometheus /metrics at HOST:PORT', env: 'BAKE_WORKER_LISTEN' }),
+    'drain-seconds': integer({
+      description: 'how long a drain may take (default: 80 after SIGTERM, no limit after Ctrl-C)',
+      min: 0,
+      max: 43_200,
+      env: 'BAKE_DRAIN_SECONDS',
+    }),
+    'log-format': option({
+      options: ['text', 'json'] as const,
+      default: 'text',
+      env: 'BAKE_LOG',
+      description: 'json: each line on stderr is an object with time, level, worker, message, build, image',
+      helpGroup: 'OUTPUT',
+    })(),
   }
 
+  private lines: WorkerLog | undefined
+
   async run(): Promise<object> {
-    const { openProject } = await import('../context/project.ts')
-    const { runStandaloneWorker } = await import('../context/standalone-worker.ts')
-    const note = (level: 'info' | 'warning', text: string) => this.emit({ type: 'notice', level, text })
-    let worker: { name: string; slots: number } | undefined
-    this.signals.drain.addEventListener('abort', () =>
-      note('info', 'finishing what runs, taking nothing new; a second Ctrl-C or SIGTERM hands it back to the queue'),
-    )
-    await runStandaloneWorker(await openProject(), {
-      ...this.flags,
-      emit: this.emit,
-      drain: this.signals.drain,
-      abort: this.signals.abort,
-      onReady: (ready) => {
-        worker = ready
-        note('info', `worker ${ready.name} is ready: ${ready.slots} slots`)
-      },
-      onProblem: (text) => note('warning', text),
-    })
-    note('info', 'worker drained')
-    return { ...worker }
+    const { openWorkerLog, workForFleet } = await import('../cli/work.ts')
+    const { name, slots, once, listen, json } = this.flags
+    this.lines = openWorkerLog(json ? 'json' : this.flags['log-format'], this.emit)
+    const flags = { name, slots, once, listen, drainSeconds: this.flags['drain-seconds'] }
+    return workForFleet(flags, this.signals, this.lines)
+  }
+
+  protected override printFailure(report: ErrorReport): void {
+    if (this.lines?.fatal) this.lines.fatal(report)
+    else super.printFailure(report)
   }
 }

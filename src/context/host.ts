@@ -1,4 +1,5 @@
 import { runHost } from '../io/host/process.ts'
+import { problemOf } from '../jobs/worker-events.ts'
 import { packageVersion } from '../package-root.ts'
 import { openCheckout, type Project } from './project.ts'
 import { targetsOf } from './services.ts'
@@ -27,7 +28,10 @@ export async function runProjectHost(project: Project): Promise<void> {
         once: false,
         drain: drain.signal,
         abort: abort.signal,
-        onProblem: (text) => process.stderr.write(`${new Date().toISOString()} worker: ${text}\n`),
+        tell: (event) => {
+          const text = problemOf(event)
+          if (text !== undefined) process.stderr.write(`${new Date().toISOString()} worker: ${text}\n`)
+        },
         onSlots: (slots) => {
           busy = () => slots.busy > 0
         },

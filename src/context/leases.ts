@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../errors.ts'
 import type { Lease } from '../image/world.ts'
 import { Heartbeat } from '../jobs/heartbeat.ts'
+import type { TellWorker } from '../jobs/worker-events.ts'
 import { keys } from '../names.ts'
 import type { Project } from './project.ts'
 
@@ -21,26 +22,32 @@ export class Leases implements AsyncDisposable {
   #heartbeat: Heartbeat | undefined
   readonly #ended = new AbortController()
 
-  static async open(project: Project, me: Identity, leaseMs: number, onProblem: (text: string) => void): Promise<Leases> {
+  static async open(project: Project, me: Identity, leaseMs: number, tell: TellWorker): Promise<Leases> {
     const leases = new Leases()
-    await leases.#begin(project, me, leaseMs, onProblem)
+    await leases.#begin(project, me, leaseMs, tell)
     return leases
   }
 
-  async #begin(project: Project, me: Identity, leaseMs: number, onProblem: (text: string) => void): Promise<void> {
+  /** Milliseconds since the last good heartbeat was sent. */
+  get ageMs(): number {
+    return this.#heartbeat?.ageMs ?? Number.POSITIVE_INFINITY
+  }
+
+  async #begin(project: Project, me: Identity, leaseMs: number, tell: TellWorker): Promise<void> {
     const owner = `${me.name}.${randomBytes(8).toString('hex')}`
     const heartbeat = new Heartbeat(project.ledger, owner, { leaseMs })
     await heartbeat.start()
     await writeFile(join(me.dir, 'owner'), owner)
     this.#heartbeat = heartbeat
     this.current = { owner, lost: heartbeat.lost, check: () => heartbeat.check() }
+    tell({ type: 'lease', owner })
     const renew = async () => {
-      onProblem(messageOf(heartbeat.lost.reason))
+      tell({ type: 'lease-lost', owner, text: messageOf(heartbeat.lost.reason) })
       while (!this.#ended.signal.aborted) {
         try {
-          return await this.#begin(project, me, leaseMs, onProblem)
+          return await this.#begin(project, me, leaseMs, tell)
         } catch (error) {
-          onProblem(`no new lease: ${messageOf(error)}`)
+          tell({ type: 'problem', text: `no new lease: ${messageOf(error)}` })
           await sleep(RENEW_RETRY_MS, undefined, { signal: this.#ended.signal }).catch(() => {})
         }
       }

@@ -79,4 +79,4 @@ export async function openCheckout(project: Project): Promise<{ checkout: Checko
 export const defaultPlatform = (project: Project): string => (project.aws ? 'linux/amd64' : machinePlatform())
 
 /** BuildKit's name of this machine's platform. */
-const machinePlatform = (): string => `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`
+export const machinePlatform = (): string => `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`

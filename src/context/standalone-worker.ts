@@ -1,12 +1,12 @@
 import type { Emit } from '../events.ts'
 import { openCheckout, type Project } from './project.ts'
 import { connectServices } from './services.ts'
-import { runWorker, type WorkerOptions } from './worker.ts'
+import { runWorker, type WorkerRequest } from './worker.ts'
 
-type Given = 'name' | 'slots' | 'once' | 'drain' | 'abort' | 'onProblem' | 'onReady'
+type Given = 'name' | 'slots' | 'once' | 'drain' | 'abort' | 'drainMs' | 'listen' | 'tell' | 'onReady'
 
 /** `bake worker`: a worker of its own beside the host, which then starts none. */
-export async function runStandaloneWorker(project: Project, options: Pick<WorkerOptions, Given> & { emit: Emit }): Promise<void> {
+export async function runStandaloneWorker(project: Project, options: Pick<WorkerRequest, Given> & { emit: Emit }): Promise<void> {
   const repositories = await repositoriesOf(project)
   using services = await connectServices(project, 'worker', options.emit, options.drain)
   await runWorker({ ...options, project, services, repositories })

@@ -13,16 +13,23 @@ import { tryLock } from '../io/host/lock.ts'
 import { Mirror } from '../io/mirror.ts'
 import type { Queue } from '../io/queue.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
+import { RegistryLogins } from '../io/registry-logins.ts'
 import { materialiseSecrets, sweepSecrets } from '../io/secrets.ts'
 import { WorkTree } from '../io/work-tree.ts'
+import { Departure } from '../jobs/departure.ts'
 import { Journal } from '../jobs/held.ts'
 import { receiveLoop } from '../jobs/loop.ts'
 import { Slots } from '../jobs/slots.ts'
+import { Teller } from '../jobs/tell.ts'
+import type { TellWorker } from '../jobs/worker-events.ts'
+import { WorkerWatch } from '../jobs/worker-watch.ts'
 import { NAME_PATTERN, sha256 } from '../names.ts'
+import { openHooks } from './hooks.ts'
 import { buryPredecessor, Leases } from './leases.ts'
 import { defaultPlatform, type Project } from './project.ts'
 import type { Services } from './services.ts'
 import { readSettings } from './settings.ts'
+import { openLife } from './worker-life.ts'
 
 export interface WorkerOptions {
   project: Project
@@ -33,22 +40,36 @@ export interface WorkerOptions {
   name?: string | undefined
   slots?: number | undefined
   once: boolean
+  /** Leaves: takes nothing new, and finishes what runs within `drainMs`, or however long it takes. */
   drain: AbortSignal
+  /** Hands back at once what runs. */
   abort: AbortSignal
+  /** Asked when `drain` is aborted. */
+  drainMs?: () => number | undefined
+  /** `HOST:PORT` for /healthz and /metrics. */
+  listen?: string | undefined
   onProblem: (text: string) => void
   onReady?: (worker: { name: string; slots: number }) => void
   /** Told how many slots are busy whenever asked. */
   onSlots?: (slots: Slots) => void
 }
 
+/** What a worker is started with: problems are told like all that happens on it. */
+export type WorkerRequest = Omit<WorkerOptions, 'onProblem'> & { tell: TellWorker }
+
 /** One member of the fleet: takes jobs until it is drained. Throws worker_runs_already (exit 4) for a name in use on this state directory. */
-export async function runWorker(options: WorkerOptions): Promise<void> {
+export async function runWorker(request: WorkerRequest): Promise<void> {
+  const watch = new WorkerWatch([request.tell])
+  const onProblem = (text: string) => watch.tell({ type: 'problem', text })
+  using departure = new Departure({ drainMs: () => undefined, ...request }, (why, withinMs) => watch.leaves(why, withinMs))
+  const options: WorkerOptions = { ...request, drain: departure.drain, abort: departure.abort, onProblem }
   const { project, services } = options
   const settings = readSettings()
   await using identity = await takeName(join(project.stateDir, 'workers'), options.name, project.aws ? machineName() : 'local')
   const { name, dir } = identity
   const slots = new Slots(options.slots ?? project.config.worker.slots ?? Math.max(2, availableParallelism()))
   options.onSlots?.(slots)
+  watch.tell({ type: 'named', worker: name, slots: slots.count })
 
   await buryPredecessor(project, dir)
   const queue: Queue = await services.queue()
@@ -58,17 +79,30 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   await sweepSecrets()
   await journal.handBack(queue)
 
-  await using leases = await Leases.open(project, identity, settings.leaseMs, options.onProblem)
+  await using leases = await Leases.open(project, identity, settings.leaseMs, watch.tell)
   const mirrors = new Map<string, Mirror>()
-  const world = imageWorld(options, { name, dir, leases, settings }, mirrors)
+  const world = imageWorld(options, { name, dir, leases, settings, watch }, mirrors)
+  const teller = new Teller({
+    ledger: project.ledger,
+    hooks: openHooks(project.config.notify, process.env),
+    leaseMs: settings.leaseMs,
+    owner: () => leases.current.owner,
+    onProblem: options.onProblem,
+  })
   using _upkeep = packWhenIdle(slots, mirrors, options)
+  const { engine } = world
+  await using life = await openLife({ ...options, name, slots, queue, engine, leases, settings, departure, watch })
   options.onReady?.({ name, slots: slots.count })
+  watch.enter('ready')
   try {
     await receiveLoop({
       queue,
       slots,
       journal,
-      handlers: { image: (job, tools) => buildImage(job, world, tools) },
+      handlers: {
+        image: (job, tools) =>
+          life.job(job, tools, async () => teller.after(await buildImage(job, world, tools), job.build, tools)),
+      },
       visibilitySeconds: settings.visibilitySeconds,
       drain: options.drain,
       abort: options.abort,
@@ -134,11 +168,13 @@ interface Incarnation {
   dir: string
   leases: Leases
   settings: ReturnType<typeof readSettings>
+  watch: WorkerWatch
 }
 
 function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map<string, Mirror>): ImageWorld {
   const { project, services, repositories } = options
   const trees = new Map<string, WorkTree>()
+  const logins = new RegistryLogins()
   const slotDir = (slot: number) => join(me.dir, `slot-${slot}`)
   const fetchFrom = (repository: string): string => {
     const from = repositories.get(repository)
@@ -156,10 +192,10 @@ function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map<string
   }
   return {
     ledger: project.ledger,
-    registry: new HttpRegistry(),
+    registry: new HttpRegistry({ credentials: logins.credentials }),
     engine: new DockerEngine(),
     // What is pushed is in the registry: a name per build in the engine would pile up.
-    builder: ({ containerdStore, dataRoot }) => new BuildxBuilder({ containerdStore, dataRoot, keep: false }),
+    builder: ({ containerdStore, dataRoot }) => new BuildxBuilder({ containerdStore, dataRoot, keep: false, logins }),
     worker: me.name,
     leaseMs: me.settings.leaseMs,
     pollMs: project.pollMs,
@@ -186,6 +222,8 @@ function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map<string
     emulated: emulatedPlatforms,
     lease: () => me.leases.current,
     onProblem: options.onProblem,
+    onRecord: (record, takenFrom) => me.watch.record(record, takenFrom),
+    supersede: project.config.fleet.supersede ?? false,
     buildTimeoutMs: me.settings.buildTimeoutMs,
   }
 }

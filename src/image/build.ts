@@ -90,7 +90,8 @@ async function buildAndPublish(
   await using log = openBuildLog(job.build, turn.n, world)
   const { tell, redactor } = log
   const phase = (name: 'claimed' | 'tagging') => tell({ type: 'phase', phase: name, t: Date.now(), worker: world.worker })
-  await record.running(turn.n)
+  const before = turn.claims.entries[turn.n - 1]
+  await record.running(turn.n, before?.state === 'claimed' ? before.owner : undefined)
   await phase('claimed')
   await failpoint('claimed')
   await using watch = watchClaim(job, turn.n, lease, world, tools, async (failure, others) => {

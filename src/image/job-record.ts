@@ -84,7 +84,8 @@ export class JobRecord {
     if (await this.#endedElsewhere()) return { do: 'remove' }
     const ended = { ...this.now, leader: undefined, retry: undefined, ...outcome, endedAt: Date.now() }
     await writeBuild(this.#world.ledger, ended)
-    this.#world.onRecord?.(ended)
+    // Detached, its build still runs here.
+    if (!this.detached) this.#world.onRecord?.(ended)
     await failpoint('recorded')
     return { do: 'remove' }
   }

@@ -41,6 +41,11 @@ export class Heartbeat implements AsyncDisposable {
     return this.#lost.signal
   }
 
+  /** Milliseconds since the last good beat was sent. */
+  get ageMs(): number {
+    return this.#lastGood === undefined ? Number.POSITIVE_INFINITY : this.#now() - this.#lastGood
+  }
+
   /** Sends the first beat and waits for it, one lease at most. Throws what the ledger throws, or `lease_lost`. */
   async start(): Promise<void> {
     this.#lastGood = this.#now()

@@ -4,6 +4,8 @@ export type WorkerState = WorkerDocument['state']
 
 /** What happens on a worker, told once, for its log, its metrics and its document in the ledger. Times are seconds. */
 export type WorkerEvent =
+  /** Always the first. */
+  | { type: 'named'; worker: string; slots: number }
   | { type: 'state'; state: WorkerState; why?: string }
   | ({ type: 'received'; priority: 'normal' | 'high'; receives: number } & Subject)
   | ({ type: 'waiting'; leader: string } & Subject)
@@ -27,3 +29,9 @@ interface Subject {
 }
 
 export type TellWorker = (event: WorkerEvent) => void
+
+/** What went wrong on the worker itself, as a sentence; undefined for what belongs to its life. */
+export function problemOf(event: WorkerEvent): string | undefined {
+  if (event.type === 'queue-error') return `queue: ${event.text}`
+  return event.type === 'problem' || event.type === 'lease-lost' ? event.text : undefined
+}

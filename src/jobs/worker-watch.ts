@@ -46,6 +46,13 @@ export class WorkerWatch {
     this.tell({ type: 'state', state, ...(why === undefined ? {} : { why }) })
   }
 
+  /** It leaves for that reason; what runs then has so long. */
+  leaves(why: string, withinMs: number | undefined): void {
+    const hurry = withinMs === undefined ? '' : `; what runs in ${Math.max(0, Math.round(withinMs / 1000))} s is handed back`
+    if (this.#state === 'draining') this.tell({ type: 'note', text: `${why}${hurry}` })
+    else this.enter('draining', `${why}${hurry}`)
+  }
+
   /** Runs one job's handler between `received` and what became of it. */
   async job(job: ImageJob, receives: number, handle: () => Promise<Verdict>): Promise<Verdict> {
     const { build, image, priority } = job
@@ -84,7 +91,7 @@ export class WorkerWatch {
     this.tell({ type: 'warmed', image })
   }
 
-  tell(event: WorkerEvent): void {
+  readonly tell = (event: WorkerEvent): void => {
     for (const listener of this.#listeners) listener(event)
   }
 

@@ -1,0 +1,154 @@
+import { statfs } from 'node:fs/promises'
+import { messageOf } from '../errors.ts'
+import type { Engine } from '../io/engine.ts'
+import type { Queue } from '../io/queue.ts'
+import { preferredShards } from '../jobs/affinity.ts'
+import type { Departure } from '../jobs/departure.ts'
+import type { ImageJob } from '../jobs/job.ts'
+import type { Tools, Verdict } from '../jobs/loop.ts'
+import { Member, Members } from '../jobs/members.ts'
+import { read, type WorkerDocument, workerDocumentSchema } from '../jobs/records.ts'
+import type { Slots } from '../jobs/slots.ts'
+import type { WorkerWatch } from '../jobs/worker-watch.ts'
+import { keys } from '../names.ts'
+import { packageVersion } from '../package-root.ts'
+import { type Instance, noInstance, openInstance } from './instance.ts'
+import type { Leases } from './leases.ts'
+import { machinePlatform, type Project } from './project.ts'
+import type { Settings } from './settings.ts'
+import { serveWorker } from './worker-status.ts'
+
+export interface LifeOptions {
+  project: Project
+  name: string
+  slots: Slots
+  queue: Queue
+  engine: Engine
+  leases: Leases
+  settings: Settings
+  departure: Departure
+  watch: WorkerWatch
+  /** `HOST:PORT` for /healthz and /metrics. */
+  listen?: string | undefined
+  onProblem: (text: string) => void
+}
+
+/** A worker as a member of its fleet: what others see of it, and what it hears from them and from the machine under it. */
+export interface WorkerLife extends AsyncDisposable {
+  /** The shards to ask first, most preferred first, by who lives now. */
+  readonly shards: number[]
+  /** Runs the handler of one job. */
+  job(job: ImageJob, tools: Tools, handle: () => Promise<Verdict>): Promise<Verdict>
+}
+
+/** How soon a worker's death, or a new worker, moves shards. A look costs a request per member. */
+const LOOK_MS = 15_000
+/** What a document tells of the disk is that old at most, while something changes. */
+const DISK_MS = 60_000
+
+/** Joins the fleet. Throws what `--listen` can't be served for (exit 2 or 4); the rest it tells of and lives without. */
+export async function openLife(options: LifeOptions): Promise<WorkerLife> {
+  const { project, name, slots, queue, leases, settings, departure, watch, onProblem } = options
+  const { ledger } = project
+  await using undo = new AsyncDisposableStack()
+  const disk = new Disk(options)
+  let instanceId: string | undefined
+  let member: Member | undefined
+  let shards = preferredShards(name, [name], queue.shards)
+  const startedAt = Date.now()
+
+  const document = (): WorkerDocument => ({
+    ...{ version: 1, name, owner: leases.current.owner, bake: packageVersion(), platform: machinePlatform() },
+    ...{ state: watch.state, slots: slots.count, leaseMs: settings.leaseMs, startedAt, at: Date.now(), shards },
+    running: watch.running,
+    warm: watch.warm,
+    counts: { ...watch.counts },
+    ...(instanceId !== undefined && { instance: instanceId }),
+    ...(disk.last && { disk: disk.last }),
+  })
+
+  const fleet = new Members(ledger)
+  let instance: Instance = noInstance
+  if (project.aws) {
+    const onId = (id: string) => {
+      instanceId = id
+      member?.changed()
+    }
+    const members = () => new Members(ledger).live()
+    const about = { region: project.aws.region, settings, departure, name, members, onId, onProblem }
+    instance = undo.use(openInstance(about))
+  }
+
+  const look = async () => {
+    const names = (await fleet.live()).map((each) => each.name)
+    const now = preferredShards(name, names, queue.shards)
+    if (now.join() === shards.join()) return
+    shards = now
+    member?.changed()
+  }
+  // With one queue there is nothing to prefer, and nobody needs to be known.
+  if (queue.shards > 1) {
+    let troubled = false
+    const onLook = () =>
+      look().then(
+        () => {
+          troubled = false
+        },
+        (error: unknown) => {
+          if (!troubled) onProblem(`who else works isn't known: ${messageOf(error)}`)
+          troubled = true
+        },
+      )
+    await onLook()
+    const timer = setInterval(onLook, LOOK_MS).unref()
+    undo.defer(() => clearInterval(timer))
+  }
+
+  // These caches may be warm from before; another instance's never are, and have another name.
+  const before = await read(ledger, keys.worker(name), workerDocumentSchema).catch(() => undefined)
+  if (before) watch.adopt(before.warm)
+  if (options.listen !== undefined) undo.use(await serveWorker({ ...options, disk: () => disk.look() }, options.listen))
+  const own = new Member(ledger, document, onProblem)
+  member = own
+  const onChange = () => void disk.look().then(() => own.changed())
+  watch.listen(({ type }) => type === 'received' || type === 'problem' || onChange())
+  onChange()
+  undo.defer(async () => {
+    watch.enter('ended')
+    await own[Symbol.asyncDispose]()
+  })
+
+  const opened = undo.move()
+  return {
+    get shards() {
+      return shards
+    },
+    job: (job, tools, handle) => watch.job(job, tools.receives, () => instance.during(handle)),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  }
+}
+
+/** The engine's disk, looked at now and then. */
+class Disk {
+  readonly #options: Pick<LifeOptions, 'project' | 'engine'>
+  #lookedMs = Number.NEGATIVE_INFINITY
+  last: WorkerDocument['disk']
+
+  constructor(options: Pick<LifeOptions, 'project' | 'engine'>) {
+    this.#options = options
+  }
+
+  async look(): Promise<WorkerDocument['disk']> {
+    if (performance.now() - this.#lookedMs < DISK_MS) return this.last
+    this.#lookedMs = performance.now()
+    const { engine, project } = this.#options
+    try {
+      const { dataRoot } = await engine.info()
+      const { bavail, blocks, bsize } = await statfs(dataRoot ?? project.stateDir)
+      this.last = { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
+    } catch {
+      // An engine that doesn't answer is told of by the first build, and by /healthz.
+    }
+    return this.last
+  }
+}
