@@ -3,6 +3,8 @@
 
 # Older ones have no --progress=rawjson, which the live view and the logs read.
 BUILDX_AT_LEAST=0.13
+# Older ones ignore S3's If-None-Match.
+MOTO_AT_LEAST=5.1
 # Distributions and CI images carry these files; a test names another one.
 OS_RELEASE=${BAKE_OS_RELEASE:-/etc/os-release}
 packages=()
@@ -19,12 +21,13 @@ can_install() {
 }
 die_by_hand() {
   die "bin/setup installs packages on Debian and Ubuntu only, and this is $(distribution)" \
-    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap" \
+    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap${tests:+; for the tests moto $MOTO_AT_LEAST or newer with its server (https://docs.getmoto.org)}" \
     'then run bin/setup again: it starts the rest'
 }
-# Debian 12 itself has Engine 20.10 and no buildx. Debian 13's run on it without touching libc.
+# Debian 12 itself has Engine 20.10, no buildx and no moto. Debian 13's run on it without touching libc or Python.
 needs_trixie() {
-  [ "$(os ID)" = debian ] && [ "$(os VERSION_CODENAME)" = bookworm ] && { wants 'docker.io ' || wants docker-cli || wants docker-buildx; }
+  [ "$(os ID)" = debian ] && [ "$(os VERSION_CODENAME)" = bookworm ] &&
+    { wants 'docker.io ' || wants docker-cli || wants docker-buildx || wants python3-moto; }
 }
 
 look_for_tools() {
@@ -45,13 +48,26 @@ look_for_tools() {
   fi
 }
 
+# As test/support/moto.ts looks for it: the distribution's Python, then whichever is first in PATH.
+look_for_moto() {
+  local python version
+  for python in ${PYTHON:-/usr/bin/python3 python3}; do
+    version=$("$python" -c 'import importlib.metadata as m, importlib.util as u; print(m.version("moto") if u.find_spec("flask_cors") else "")' 2>/dev/null) || continue
+    [ -n "$version" ] && version_at_least "$MOTO_AT_LEAST" "$version" || continue
+    fine "moto $version"
+    return
+  done
+  # The package leaves out what its server needs.
+  packages+=(python3-moto python3-flask-cors)
+}
+
 wants() { [[ " ${packages[*]} " == *" $1"* ]]; }
 
 # First of all that is planned.
 plan_packages() {
   [ "${#packages[@]}" = 0 ] && return 0
   local line="install packages (needs root): ${packages[*]}"
-  if needs_trixie; then line+="; the Docker ones from Debian 13, pinned to these names"; fi
+  if needs_trixie; then line+="; what Debian 12 lacks from Debian 13, pinned to these names"; fi
   todo=("$line" "${todo[@]}")
   steps=(install_packages "${steps[@]}")
 }
@@ -75,7 +91,9 @@ install_packages() {
 
 is_known() { [ -n "$(apt-cache policy -- "$1" | awk '/Candidate:/ && $2 != "(none)" { print $2 }')" ]; }
 die_unknown() {
-  die "$(distribution) has no package $1" "see https://docs.docker.com/engine/install/ for Docker Engine and buildx, then run bin/setup again"
+  local how='see https://docs.docker.com/engine/install/ for Docker Engine and buildx'
+  [[ $1 != python3-* ]] || how="install moto $MOTO_AT_LEAST or newer with its server for python3 (https://docs.getmoto.org)"
+  die "$(distribution) has no package $1" "$how, then run bin/setup again"
 }
 
 add_trixie() {
@@ -95,7 +113,7 @@ Package: *
 Pin: release n=trixie
 Pin-Priority: -1
 
-Package: docker.io docker-cli docker-buildx docker-compose
+Package: docker.io docker-cli docker-buildx docker-compose python3-moto
 Pin: release n=trixie
 Pin-Priority: 500
 PIN

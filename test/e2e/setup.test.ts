@@ -57,6 +57,16 @@ describe('bin/setup --dry-run', () => {
     expect(stdout).toMatch(/ {2}install packages \(needs root\): .*docker-buildx.*\n {2}start Docker Engine/)
   })
 
+  test('brings the AWS emulator with --tests only', async () => {
+    const without = { PYTHON: join(directory, 'python-without-moto') }
+    await fake('python-without-moto', 'exit 1')
+    const { stdout } = await setup(['--dry-run', '--tests'], without)
+    expect(stdout).toMatch(/ {2}install packages \(needs root\): .*python3-moto python3-flask-cors/)
+    expect((await setup(['--dry-run'], without)).stdout).not.toContain('moto')
+    // Where this runs, the tests of AWS run.
+    expect((await setup(['--dry-run', '--tests'])).stdout).toMatch(/^ {2}fine {2}moto 5\./m)
+  })
+
   test('says what to install by hand where it can install nothing', async () => {
     await fake('docker', 'exit 1')
     await writeFile(join(directory, 'os-release'), 'ID=fedora\nPRETTY_NAME="Fedora Linux 42"\n')

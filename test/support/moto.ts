@@ -1,6 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { CreateQueueCommand, GetQueueAttributesCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { queueName } from '../../src/io/queue-sqs.ts'
@@ -30,6 +31,7 @@ export interface MotoQueues {
 }
 
 export const MOTO_REGION = 'us-east-1'
+const SERVER = fileURLToPath(new URL('moto-server.py', import.meta.url))
 const CREDENTIALS = { accessKeyId: 'test', secretAccessKey: 'test' }
 /** Importing moto takes a second, more on a busy machine. */
 const START_MS = 120_000
@@ -42,7 +44,7 @@ export const uniqueName = (start: string): string => `${start}-${randomBytes(6).
 /** Starts a moto server on loopback. It dies with this process, whatever signal that gets. */
 export async function startMoto(options: { port?: number } = {}): Promise<Moto> {
   const python = findPython()
-  const arguments_ = ['--pdeathsig', 'KILL', python, '-m', 'moto.server', '-H', '127.0.0.1', '-p', String(options.port ?? 0)]
+  const arguments_ = ['--pdeathsig', 'KILL', python, SERVER, '-H', '127.0.0.1', '-p', String(options.port ?? 0)]
   const child = spawn('setpriv', arguments_, { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
   for (const stream of [child.stdout, child.stderr])
@@ -106,10 +108,11 @@ export async function startMoto(options: { port?: number } = {}): Promise<Moto> 
   }
 }
 
-/** Debian's Python when python3-moto is installed, else the first one in PATH. */
+/** The distribution's Python when it has moto, else the first one in PATH; PYTHON names another one. As bin/setup looks. */
 function findPython(): string {
-  const look = 'import importlib.util, sys; sys.exit(importlib.util.find_spec("moto") is None)'
-  const found = ['/usr/bin/python3', 'python3'].find((python) => spawnSync(python, ['-c', look]).status === 0)
+  const look = 'import importlib.util as u, sys; sys.exit(0 if u.find_spec("moto") and u.find_spec("flask_cors") else 1)'
+  const pythons = process.env.PYTHON ? [process.env.PYTHON] : ['/usr/bin/python3', 'python3']
+  const found = pythons.find((python) => spawnSync(python, ['-c', look]).status === 0)
   if (found !== undefined) return found
   throw new Error('there is no moto: run bin/setup --tests, which installs python3-moto')
 }
