@@ -6,7 +6,11 @@ import type { Check, DoctorWorld } from './types.ts'
 const engine: Check = {
   id: 'engine',
   async run(world) {
-    const [host, { version, os, architecture }] = await Promise.all([world.engineHost(), world.engine.info()])
+    const found = await Promise.all([world.engineHost(), world.engine.info()]).catch(async (error: unknown) => {
+      if ((await world.config().catch(() => undefined))?.aws === undefined) throw error
+    })
+    if (found === undefined) return skipped('none answers here; with aws: only workers need one')
+    const [host, { version, os, architecture }] = found
     const detail = `${version}, ${os}/${architecture}, ${host}`
     if (os !== 'linux') return failedWith(`${detail}: it runs ${os} containers`, 'switch it to Linux containers')
     // 20.10 is the first whose BuildKit serves buildx 0.13's requests; 23 the first that builds with BuildKit by default.

@@ -1,5 +1,6 @@
-import type { Config } from '../config.ts'
+import type { AwsSettings, Config } from '../config.ts'
 import type { Engine } from '../io/engine.ts'
+import type { Queue } from '../io/queue.ts'
 
 export type Status = 'ok' | 'warning' | 'failed' | 'skipped'
 
@@ -57,6 +58,10 @@ export interface DoctorWorld {
   hasAgent: boolean
   /** Asks the registry for a manifest; throws what HttpRegistry throws. */
   registryHead(repository: string, signal: AbortSignal): Promise<void>
+  /** Of a fleet's queues; throws what SqsQueue throws. */
+  queueDepth(aws: AwsSettings, shards: number): ReturnType<Queue['depth']>
+  /** Lists one key of a fleet's ledger; throws what S3Ledger throws. */
+  readLedger(aws: AwsSettings, prefix: string | undefined): Promise<void>
   /** Of the file system of `path`, or of the nearest directory above that is there. */
   disk(path: string): Promise<Disk>
   /** Writes to `dir` when it is there, and tells how far the file system's clock is from this one's; else looks whether it can be made. */

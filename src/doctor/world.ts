@@ -51,6 +51,19 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
       const { HttpRegistry } = await import('../io/registry-http.ts')
       await new HttpRegistry({ timeoutMs: 5_000, retries: 0, signal }).head(parseReference(repository))
     },
+    async queueDepth({ region, queue: prefix }, shards) {
+      const { SqsQueue } = await import('../io/queue-sqs.ts')
+      const queue = await SqsQueue.open({ region, prefix, shards })
+      try {
+        return await queue.depth()
+      } finally {
+        queue.close()
+      }
+    },
+    async readLedger({ region, bucket }, prefix) {
+      const { S3Ledger } = await import('../io/ledger-s3.ts')
+      await new S3Ledger({ region, bucket, ...(prefix === undefined ? {} : { prefix }) }).list('builds/', { limit: 1 })
+    },
     async disk(path) {
       const { bavail, bsize, blocks, files, ffree } = await statfs(await existing(path))
       return { freeBytes: bavail * bsize, totalBytes: blocks * bsize, freeInodes: ffree, inodes: files }
