@@ -26,10 +26,9 @@ const WAIT_SECONDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_200]
 
 /** The metrics of one worker, in a registry of their own. Loads prom-client: only for whoever is listened to. */
 export async function openMetrics(look: () => Promise<Gauges>): Promise<WorkerMetrics> {
-  const { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } = await import('prom-client')
+  const { Counter, Gauge, Histogram, Registry } = await import('prom-client')
   const register = new Registry()
   const registers = [register]
-  collectDefaultMetrics({ register })
 
   const builds = new Counter({
     name: 'bake_builds_total',
@@ -61,6 +60,11 @@ export async function openMetrics(look: () => Promise<Gauges>): Promise<WorkerMe
   const busy = gauge('bake_worker_slots_busy', 'Slots that hold a job.')
   const state = new Gauge({ name: 'bake_worker_state', help: '1 for the state it is in.', labelNames: ['state'], registers })
   const beat = gauge('bake_worker_heartbeat_age_seconds', 'Seconds since the last heartbeat that the ledger took.')
+  // By the names that dashboards know. prom-client's own set measures the event loop all the time, and writes what it doesn't know as `Nan`.
+  const memory = gauge('process_resident_memory_bytes', 'Resident memory of this process.')
+  const cpu = count('process_cpu_seconds_total', 'CPU time that this process used.')
+  const started = gauge('process_start_time_seconds', 'When this process started, in seconds since the epoch.')
+  started.set(Math.round(Date.now() / 1000 - process.uptime()))
   // A gauge that nobody set would say 0.
   const known = new Map<string, InstanceType<typeof Gauge>>()
   const setKnown = (name: string, help: string, value: number | undefined) => {
@@ -95,6 +99,10 @@ export async function openMetrics(look: () => Promise<Gauges>): Promise<WorkerMe
       slots.set(now.slots.count)
       busy.set(now.slots.busy)
       beat.set(now.heartbeatAge)
+      memory.set(process.memoryUsage.rss())
+      const { user, system } = process.cpuUsage()
+      cpu.reset()
+      cpu.inc((user + system) / 1e6)
       state.reset()
       state.set({ state: now.state }, 1)
       setKnown('bake_disk_free_bytes', "Free bytes on the engine's disk.", now.disk?.freeBytes)
