@@ -58,7 +58,7 @@ function labelsOf(body: string, line: string): Record<string, string> {
     const [, name = '', value = ''] = LABEL.exec(body) ?? []
     if (name === '') throw new Error(`no labels: ${line}`)
     if (name in labels) throw new Error(`a label twice: ${line}`)
-    labels[name] = value.replaceAll('\\n', '\n').replaceAll('\\"', '"').replaceAll('\\\\', '\\')
+    labels[name] = value.replace(/\\(.)/g, (_, escaped: string) => (escaped === 'n' ? '\n' : escaped))
   }
   return labels
 }
