@@ -2,6 +2,7 @@ import type { Config } from '../config.ts'
 import { BakeError, refused } from '../errors.ts'
 import type { Emit, ImageOutcome } from '../events.ts'
 import type { JobSender } from '../io/queue.ts'
+import { shardOf } from '../jobs/affinity.ts'
 import { noteAsker } from '../jobs/askers.ts'
 import { formatBody, type ImageJob } from '../jobs/job.ts'
 import { type BuildRecord, commitDocumentSchema, read } from '../jobs/records.ts'
@@ -128,8 +129,9 @@ async function enqueue(plan: ImagePlan, ask: AskOptions, world: AskWorld): Promi
   }
   await rememberCommit(plan, ask, world, job)
   const { version: _, kind: __, pins: ___, ...subject } = job
-  const record: BuildRecord = { version: 1, ...subject, status: 'queued', askedAt: Date.now() }
-  await world.queue.send(ask.priority, formatBody(job))
+  const shard = shardOf(job, world.queue.shards)
+  const record: BuildRecord = { version: 1, ...subject, status: 'queued', askedAt: Date.now(), shard }
+  await world.queue.send(ask.priority, formatBody(job), shard)
   await Promise.all([noteAsker(world.ledger, job), noteAsk(job, world)])
   await world.ledger.create(keys.build(plan.build), record)
 }
