@@ -24,7 +24,7 @@ function layer(path: string): string {
   const [, first = '', second] = path.split('/')
   if (second !== undefined) return first
   const name = first.replace(/\.ts$/, '')
-  return ['init', 'doctor', 'context', 'config'].includes(name) ? name : 'helper'
+  return ['init', 'doctor', 'setup', 'context', 'config'].includes(name) ? name : 'helper'
 }
 
 /** Layers whose values a layer may import; itself, helpers and config always. Of io everyone may import types. */
@@ -36,9 +36,10 @@ const MAY_IMPORT: Record<string, string[]> = {
   ...Object.fromEntries(PIPELINES.map((name) => [name, ['jobs']])),
   init: [],
   doctor: [],
-  context: ['io', 'jobs', ...PIPELINES],
-  cli: ['context', 'init', 'doctor', 'jobs', ...PIPELINES],
-  commands: ['cli', 'context', 'init', 'doctor', 'jobs'],
+  setup: [],
+  context: ['io', 'jobs', 'setup', ...PIPELINES],
+  cli: ['context', 'init', 'doctor', 'setup', 'jobs', ...PIPELINES],
+  commands: ['cli', 'context', 'init', 'doctor', 'setup', 'jobs'],
 }
 
 const imports = globSync('src/**/*.ts', { cwd: root }).flatMap(importsOf)

@@ -62,5 +62,5 @@ export function awsFailure(error: unknown): AwsFailure | undefined {
 /** The SDK puts the old query protocol's prefix before some names of SQS. */
 export const awsErrorName = (error: Error): string => error.name.replace(/^AWS\.SimpleQueueService\./, '')
 
-const awsStatus = (error: Error): number | undefined =>
+export const awsStatus = (error: Error): number | undefined =>
   (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode

@@ -1,0 +1,76 @@
+import { parseQueue } from '../config/syntax-notify.ts'
+import { refused } from '../errors.ts'
+import { AwsBucket } from '../io/aws-bucket.ts'
+import { AwsQueues } from '../io/aws-queues.ts'
+import { partitionOf } from '../io/aws-region.ts'
+import { AwsRepositories } from '../io/aws-repositories.ts'
+import { ecrRegistry } from '../io/ecr-host.ts'
+import type { Lane } from '../io/queue.ts'
+import { queueName } from '../io/queue-sqs.ts'
+import { parseReference } from '../reference.ts'
+import type { SetupTarget, Stores } from '../setup.ts'
+import type { Project } from './project.ts'
+import { targetsOf } from './services.ts'
+
+const LANES: readonly Lane[] = ['normal', 'high']
+
+/** What bake.yaml needs in an account. Throws nothing_to_set_up (exit 2) when it names neither `aws:` nor an ECR registry. */
+export function setupTarget(project: Project, env: NodeJS.ProcessEnv): SetupTarget {
+  const { aws, registry } = project.config
+  const ecr = registry === undefined ? undefined : repositoriesOf(project, env)
+  const region = aws?.region ?? ecr?.region
+  if (region === undefined)
+    throw refused(
+      'nothing_to_set_up',
+      `${project.config.file} has no aws: and no ECR registry: bake needs nothing in an account`,
+      {
+        next: 'bake image works as it is; for a fleet on AWS, add aws: and registry: first',
+        ids: { config: project.config.file },
+      },
+    )
+  return {
+    partition: partitionOf(region),
+    ...(aws && { aws: awsOf(project, aws) }),
+    ...(ecr && { ecr }),
+    ...(registry !== undefined && { registry }),
+  }
+}
+
+function awsOf({ config }: Project, { region, queue, bucket }: NonNullable<Project['aws']>): NonNullable<SetupTarget['aws']> {
+  const shards = Array.from({ length: config.fleet.shards ?? 1 }, (_, shard) => shard)
+  const secrets = config.images.flatMap((image) => image.secrets)
+  const noticeQueues = config.notify.flatMap(({ to }) => ('sqs' in to ? [parseQueue(to.sqs)] : []))
+  return {
+    region,
+    bucket,
+    ledgerPrefix: config.fleet.prefix === undefined ? '' : `${config.fleet.prefix}/`,
+    queues: shards.flatMap((shard) => LANES.map((lane) => queueName(queue, lane, shard))),
+    deadQueue: `${queue}-dead`,
+    parameters: [...new Set(secrets.flatMap(({ ssm }) => (ssm === undefined ? [] : [ssm])))],
+    noticeQueues: noticeQueues.flatMap((found) =>
+      found === undefined ? [] : [`arn:${partitionOf(found.region)}:sqs:${found.region}:${found.account}:${found.name}`],
+    ),
+  }
+}
+
+function repositoriesOf(project: Project, env: NodeJS.ProcessEnv): SetupTarget['ecr'] {
+  const { target, cache } = targetsOf(project, undefined)
+  const { host, path } = parseReference(cache('any', 'any'))
+  const registry = ecrRegistry(host, env)
+  if (registry === undefined) return undefined
+  const { account, region } = registry
+  return { account, region, images: project.config.images.map(({ name }) => target(name).path), cache: path }
+}
+
+/** The account itself. Nothing is asked of it before the first look. */
+export function openStores({ aws, ecr }: SetupTarget): { stores: Stores } & AsyncDisposable {
+  const queues = new AwsQueues(aws?.region ?? '')
+  const buckets = new AwsBucket(aws?.region ?? '')
+  const repositories = new AwsRepositories({ region: ecr?.region ?? '', account: ecr?.account ?? '' })
+  return {
+    stores: { queue: queues, bucket: buckets, repository: repositories },
+    async [Symbol.asyncDispose]() {
+      await Promise.all([queues, buckets, repositories].map((each) => each[Symbol.asyncDispose]()))
+    },
+  }
+}

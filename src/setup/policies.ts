@@ -1,0 +1,170 @@
+import type { SetupAws, SetupRepositories, SetupTarget } from './types.ts'
+
+/** One statement of an IAM policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html */
+export interface Statement {
+  Sid: string
+  Effect: 'Allow'
+  Action: string[]
+  Resource: string[]
+  Condition?: Record<string, Record<string, string | string[]>>
+}
+
+export interface Policy {
+  Version: '2012-10-17'
+  Statement: Statement[]
+}
+
+/** `person` asks for builds, `worker` makes them, `builder` is an instance that only pulls images, `setup` is whoever runs `bake setup`. */
+export type Role = 'person' | 'worker' | 'builder' | 'setup'
+
+/** Stands for the account's number where nothing tells it. */
+const UNKNOWN_ACCOUNT = '<account>'
+
+const PULL = ['ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer']
+const PUSH = [
+  'ecr:BatchCheckLayerAvailability',
+  'ecr:CompleteLayerUpload',
+  'ecr:InitiateLayerUpload',
+  'ecr:PutImage',
+  'ecr:UploadLayerPart',
+]
+/** What an asker writes into the ledger; everything else is the workers'. */
+const ASKED = ['askers/', 'asks/', 'builds/', 'cancels/', 'commits/']
+
+/** Least privilege for each role: exactly the calls that bake makes, on exactly what bake.yaml names. */
+export function policiesFor(target: SetupTarget): Record<Role, Policy> {
+  const { aws, ecr } = target
+  const names = new Names(target)
+  const document = (...statements: (Statement | Statement[] | undefined)[]): Policy => ({
+    Version: '2012-10-17',
+    Statement: statements.flat().filter((each) => each !== undefined && each.Resource.length > 0) as Statement[],
+  })
+  const images = ecr ? names.repositories(ecr, ecr.images) : []
+  const all = ecr ? names.repositories(ecr, [...ecr.images, ecr.cache]) : []
+  return {
+    person: document(aws && person(aws, names), ecr && [TOKEN, allow('Images', PULL, images)]),
+    worker: document(aws && worker(aws, names), ecr && [TOKEN, allow('Images', [...PULL, ...PUSH], all)]),
+    builder: document(ecr && [TOKEN, allow('Images', PULL, images)]),
+    setup: document(aws && setupOf(aws, names), ecr && setupRepositories(all)),
+  }
+}
+
+/** What a person should know about the policies, in a sentence each. */
+export function policyNotes({ ecr, aws }: SetupTarget): string[] {
+  if (ecr !== undefined || aws === undefined) return []
+  return [`nothing in bake.yaml tells the account's number: replace ${UNKNOWN_ACCOUNT} by it`]
+}
+
+const allow = (Sid: string, Action: string[], Resource: string[], Condition?: Statement['Condition']): Statement => ({
+  Sid,
+  Effect: 'Allow',
+  Action,
+  Resource,
+  ...(Condition && { Condition }),
+})
+
+/** Can't be narrowed: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html */
+const TOKEN = allow('RegistryToken', ['ecr:GetAuthorizationToken'], ['*'])
+
+function person(aws: SetupAws, names: Names): Statement[] {
+  const { queues, deadQueue } = aws
+  return [
+    allow('Ask', ['sqs:GetQueueUrl', 'sqs:SendMessage'], names.queues(aws, queues)),
+    allow('Status', ['sqs:GetQueueAttributes', 'sqs:GetQueueUrl'], names.queues(aws, [...queues, deadQueue])),
+    allow('ReadLedger', ['s3:GetObject'], names.objects(aws, [''])),
+    names.list(aws),
+    allow('WriteLedger', ['s3:PutObject'], names.objects(aws, ASKED)),
+  ]
+}
+
+function worker(aws: SetupAws, names: Names): Statement[] {
+  const { queues, deadQueue, parameters, noticeQueues } = aws
+  const take = [
+    'sqs:ChangeMessageVisibility',
+    'sqs:DeleteMessage',
+    'sqs:GetQueueAttributes',
+    'sqs:GetQueueUrl',
+    'sqs:ReceiveMessage',
+  ]
+  const groups = `arn:${names.partition}:autoscaling:${aws.region}:${names.account}:autoScalingGroup:*:autoScalingGroupName/*`
+  return [
+    allow('Take', take, names.queues(aws, queues)),
+    allow('Bury', ['sqs:GetQueueAttributes', 'sqs:GetQueueUrl', 'sqs:SendMessage'], names.queues(aws, [deadQueue])),
+    allow('Ledger', ['s3:GetObject', 's3:PutObject'], names.objects(aws, [''])),
+    names.list(aws),
+    allow('Secrets', ['ssm:GetParameter', 'ssm:GetParameters'], names.parameters(aws, parameters)),
+    allow('Tell', ['sqs:GetQueueUrl', 'sqs:SendMessage'], noticeQueues),
+    // Which group an instance belongs to has no permissions by resource; what it does to its group is limited to groups that carry bake's tag.
+    allow('Group', ['autoscaling:DescribeAutoScalingInstances', 'autoscaling:DescribeLifecycleHooks'], ['*']),
+    allow(
+      'Protect',
+      ['autoscaling:CompleteLifecycleAction', 'autoscaling:RecordLifecycleActionHeartbeat', 'autoscaling:SetInstanceProtection'],
+      [groups],
+      { Null: { 'aws:ResourceTag/bake:fleet': 'false' } },
+    ),
+  ]
+}
+
+function setupOf(aws: SetupAws, names: Names): Statement[] {
+  const { queues, deadQueue, bucket } = aws
+  const queue = ['sqs:CreateQueue', 'sqs:GetQueueAttributes', 'sqs:GetQueueUrl', 'sqs:SetQueueAttributes']
+  // s3:ListBucket is what HeadBucket needs.
+  const settings = ['BucketPolicy', 'BucketPublicAccessBlock', 'EncryptionConfiguration', 'LifecycleConfiguration']
+  const actions = ['s3:CreateBucket', 's3:ListBucket', ...settings.flatMap((each) => [`s3:Get${each}`, `s3:Put${each}`])]
+  return [
+    allow('Queues', queue, names.queues(aws, [...queues, deadQueue])),
+    allow('Bucket', actions, [`arn:${names.partition}:s3:::${bucket}`]),
+  ]
+}
+
+const setupRepositories = (repositories: string[]): Statement =>
+  allow(
+    'Repositories',
+    [
+      'ecr:CreateRepository',
+      'ecr:DescribeRepositories',
+      'ecr:GetLifecyclePolicy',
+      'ecr:ListTagsForResource',
+      'ecr:PutImageScanningConfiguration',
+      'ecr:PutImageTagMutability',
+      'ecr:PutLifecyclePolicy',
+      'ecr:TagResource',
+    ],
+    repositories,
+  )
+
+/** ARNs: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html */
+class Names {
+  readonly partition: string
+  readonly account: string
+
+  constructor({ partition, ecr }: SetupTarget) {
+    this.partition = partition
+    this.account = ecr?.account ?? UNKNOWN_ACCOUNT
+  }
+
+  queues({ region }: SetupAws, queues: string[]): string[] {
+    return queues.map((name) => `arn:${this.partition}:sqs:${region}:${this.account}:${name}`)
+  }
+
+  objects({ bucket, ledgerPrefix }: SetupAws, prefixes: string[]): string[] {
+    return prefixes.map((prefix) => `arn:${this.partition}:s3:::${bucket}/${ledgerPrefix}${prefix}*`)
+  }
+
+  /**
+   * "If exists", because S3 answers 404 to a GET of what isn't there only for those who may list, and that request has no prefix: with a plain condition, every
+   * look at a key that isn't there would be 403 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html, "Permissions").
+   */
+  list({ bucket, ledgerPrefix }: SetupAws): Statement {
+    const condition = ledgerPrefix === '' ? undefined : { StringLikeIfExists: { 's3:prefix': `${ledgerPrefix}*` } }
+    return allow('ListLedger', ['s3:ListBucket'], [`arn:${this.partition}:s3:::${bucket}`], condition)
+  }
+
+  parameters({ region }: SetupAws, parameters: string[]): string[] {
+    return parameters.map((name) => `arn:${this.partition}:ssm:${region}:${this.account}:parameter${name}`)
+  }
+
+  repositories({ region, account }: SetupRepositories, repositories: string[]): string[] {
+    return repositories.map((name) => `arn:${this.partition}:ecr:${region}:${account}:repository/${name}`)
+  }
+}
