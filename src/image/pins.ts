@@ -16,7 +16,7 @@ export interface PinRequest {
 export interface PinOptions {
   registry: Registry
   /** On one machine: bases that only this engine has count too. On a fleet the registry alone is the truth. */
-  engine?: Engine | undefined
+  engine?: Pick<Engine, 'image'> | undefined
   signal?: AbortSignal | undefined
   /** Told, in a sentence, of every reference that the registry didn't decide. */
   onNote?: (text: string) => void

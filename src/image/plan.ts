@@ -16,7 +16,7 @@ export interface PlanWorld {
   ledger: Ledger
   registry: Registry
   /** On one machine: bases that only this engine has count too. */
-  engine?: Engine | undefined
+  engine?: Pick<Engine, 'image'> | undefined
   objects: GitObjects
   target(image: string): Reference
   defaultPlatforms: string[]
