@@ -82,13 +82,11 @@ async function noteChanges(checkout: Checkout, commit: string, emit: Emit): Prom
 }
 
 /** The engine is asked only for what is new: a commit asked for again needn't load its client. */
-function lazyEngine(): Engine {
+function lazyEngine(): Pick<Engine, 'ping' | 'image'> {
   const engine = async () => new (await import('../io/docker.ts')).DockerEngine()
   return {
     ping: async () => (await engine()).ping(),
-    info: async () => (await engine()).info(),
     image: async (reference) => (await engine()).image(reference),
-    tag: async (source, repository, tag) => (await engine()).tag(source, repository, tag),
   }
 }
 
