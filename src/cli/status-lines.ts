@@ -72,7 +72,7 @@ function workerLines({ workers, queues }: FleetStatus, { columns, now, paint }: 
       paint: (text, row) => paint[STATE_COLOURS[row.state]](text),
     },
     { title: 'SLOTS', value: of(({ busy, slots }) => `${busy}/${slots}`), right: true },
-    { title: 'BUILDS', value: (row) => buildText(row.build, now), shrink: true },
+    { title: 'BUILDS', value: (row) => buildText(row.build, now), shrink: true, least: 22 },
     { title: 'WARM', value: of(warmText), shrink: true, drop: 2 },
     ...(sharded ? [{ title: 'SHARDS', value: of(({ shards }) => shards.join(' ')), drop: 3 }] : []),
     { title: 'DONE', value: of(({ counts }) => String(counts.built + counts.tagged)), right: true, drop: 4 },
@@ -85,7 +85,7 @@ function workerLines({ workers, queues }: FleetStatus, { columns, now, paint }: 
 function buildText(build: WorkerRow['build'], now: number): string {
   if (build === undefined) return ''
   const phase = build.phase === undefined ? '' : ` ${build.phase}`
-  return `${build.image} ${build.build.slice(0, 9)}${phase} ${duration(Math.max(0, (now - build.since) / 1000))}`
+  return `${build.image}${phase} ${duration(Math.max(0, (now - build.since) / 1000))} ${build.build.slice(0, 9)}`
 }
 
 function warmText({ warm }: WorkerStatus): string {
@@ -132,7 +132,13 @@ function failureLines({ failures }: FleetStatus, { columns, now, paint }: Status
       { title: 'IMAGE', value: ({ image }) => image, shrink: true },
       { title: 'BUILD', value: ({ build }) => build.slice(0, 9) },
       { title: 'WORKER', value: ({ worker }) => worker ?? '', shrink: true, drop: 1 },
-      { title: 'WHY', value: ({ code, message }) => `${code}: ${message.split('\n', 1)[0]}`, shrink: true, paint: paint.red },
+      {
+        title: 'WHY',
+        value: ({ code, message }) => `${code}: ${message.split('\n', 1)[0]}`,
+        shrink: true,
+        least: 20,
+        paint: paint.red,
+      },
     ],
     columns,
     paint,

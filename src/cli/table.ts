@@ -8,6 +8,8 @@ export interface Column<T> {
   right?: boolean
   /** May be cut when the terminal is too narrow; the widest such column is cut first. */
   shrink?: boolean
+  /** The fewest cells that it is cut to; MIN_CELLS unless told. */
+  least?: number
   paint?: (text: string, row: T) => string
 }
 
@@ -17,7 +19,7 @@ export interface TableOptions {
   paintTitle?: (text: string) => string
 }
 
-/** A column is never cut below this many cells: less tells nothing. */
+/** A column is not cut below this many cells: less tells nothing. */
 const MIN_CELLS = 8
 const GAP = '  '
 
@@ -51,7 +53,7 @@ function shrink<T>(widths: number[], columns: readonly Column<T>[], room: number
   while (total() > room) {
     let widest = -1
     columns.forEach((column, i) => {
-      if (column.shrink && widths[i]! > MIN_CELLS && (widest < 0 || widths[i]! > widths[widest]!)) widest = i
+      if (column.shrink && widths[i]! > (column.least ?? MIN_CELLS) && (widest < 0 || widths[i]! > widths[widest]!)) widest = i
     })
     if (widest < 0) return
     widths[widest]!--

@@ -1,3 +1,4 @@
+import type { Failure } from '../jobs/records.ts'
 import { problemOf, type WorkerEvent } from '../jobs/worker-events.ts'
 import { duration } from './format.ts'
 import type { ErrorReport } from './report.ts'
@@ -21,8 +22,10 @@ export function jsonWorkerLog(write: (line: string) => void, now: () => Date = (
   return {
     event(event) {
       if (event.type === 'named') worker = event.worker
-      const { type, text: _, ...facts } = event as WorkerEvent & { text?: string }
-      put(levelOf(event), lines(event), { event: type, ...facts })
+      const { type, text: _, failure, ...facts } = event as WorkerEvent & { text?: string; failure?: Failure }
+      // Its message, with the failed step's last lines, is the build's log's.
+      const why = failure && { code: failure.code, kind: failure.kind, exit: failure.exit, next: failure.next }
+      put(levelOf(event), lines(event), { event: type, ...facts, ...(why && { failure: why }) })
     },
     line: put,
     fatal: ({ code, message, next, ids }) => put('error', message, { event: 'fatal', code, next, ids }),
