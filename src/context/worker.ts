@@ -15,6 +15,7 @@ import type { Queue } from '../io/queue.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
 import { RegistryLogins } from '../io/registry-logins.ts'
 import { materialiseSecrets, sweepSecrets } from '../io/secrets.ts'
+import { ssmParameters } from '../io/secrets-ssm.ts'
 import { WorkTree } from '../io/work-tree.ts'
 import { Departure } from '../jobs/departure.ts'
 import { Journal } from '../jobs/held.ts'
@@ -175,6 +176,7 @@ function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map<string
   const { project, services, repositories } = options
   const trees = new Map<string, WorkTree>()
   const logins = new RegistryLogins()
+  const parameters = ssmParameters(project.aws?.region)
   const slotDir = (slot: number) => join(me.dir, `slot-${slot}`)
   const fetchFrom = (repository: string): string => {
     const from = repositories.get(repository)
@@ -218,7 +220,7 @@ function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map<string
     cache: services.cache,
     parseConfig,
     defaultPlatforms: [defaultPlatform(project)],
-    secrets: { materialise: (ids) => materialiseSecrets(ids, { env: process.env }) },
+    secrets: { materialise: (ids) => materialiseSecrets(ids, { env: process.env, parameters }) },
     emulated: emulatedPlatforms,
     lease: () => me.leases.current,
     onProblem: options.onProblem,

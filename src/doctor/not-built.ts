@@ -13,7 +13,6 @@ export function notBuiltYet(config: Config): string[] {
     ['worker.bakes', config.worker.bakes],
     ['worker.disk', config.worker.disk !== undefined],
     ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],
-    ['secrets from SSM', config.images.some((image) => image.secrets.some(({ ssm }) => ssm !== undefined))],
   ]
   return parts.filter(([, used]) => used).map(([name]) => name)
 }

@@ -102,7 +102,9 @@ const secrets: Check = {
   id: 'secrets',
   run: (world) =>
     withConfig(world, async (found) => {
-      const ids = [...new Set(found.images.flatMap((image) => image.secrets.map(({ id }) => id)))]
+      const ids = [
+        ...new Set(found.images.flatMap((image) => image.secrets.filter(({ ssm }) => ssm === undefined).map(({ id }) => id))),
+      ]
       const agent = found.images.some((image) => image.ssh.length > 0) && !world.hasAgent
       if (ids.length === 0 && !agent) return skipped('bake.yaml asks for none')
       const has = await Promise.all(ids.map((id) => world.hasSecret(id)))

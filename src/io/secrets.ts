@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { access, constants, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { errnoOf, messageOf, refused } from '../errors.ts'
+import { type BakeError, errnoOf, messageOf, refused } from '../errors.ts'
 import { isAlive, processStart } from './child-record.ts'
+import { type ReadParameters, ssmParameters } from './secrets-ssm.ts'
 
 /** `bake-secrets-<pid>-<start of the process>-<random>`: tells the sweeper whether its owner lives. */
 const DIRECTORY = /^bake-secrets-(\d+)-([0-9A-Za-z.]+)-[0-9a-f]+$/
@@ -12,7 +13,7 @@ const ID = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/
 
 export interface SecretSource {
   id: string
-  /** A parameter of AWS Systems Manager. */
+  /** A parameter of AWS Systems Manager, read when the worker has no value of its own. */
   ssm?: string | undefined
 }
 
@@ -28,14 +29,14 @@ export const secretVariable = (id: string): string => `BAKE_SECRET_${id.toUpperC
 
 /**
  * Writes the secrets `ids` to files for one build, in a directory of `dir` (memory unless told: see secretsHome) that nobody else may read and that is
- * removed on dispose. Throws secret_ssm_unsupported, or secret_not_set (exit 2) with all that are unset or empty.
+ * removed on dispose. Throws secret_not_set (exit 2) with all that are unset or empty, and what ssmParameters throws.
  */
 export async function materialiseSecrets(
   ids: SecretSource[],
-  options: { env: NodeJS.ProcessEnv; dir?: string | undefined },
+  options: { env: NodeJS.ProcessEnv; dir?: string | undefined; parameters?: ReadParameters },
 ): Promise<MaterialisedSecrets> {
   if (ids.length === 0) return { files: {}, values: [], [Symbol.asyncDispose]: async () => {} }
-  const found = await findAll(ids, options.env)
+  const found = await findAll(ids, options.env, options.parameters ?? ssmParameters())
   const home = options.dir ?? (await secretsHome(options.env)).dir
   const dir = join(home, `bake-secrets-${process.pid}-${processStart(process.pid) ?? '0'}-${randomBytes(6).toString('hex')}`)
   const dispose = () => rm(dir, { recursive: true, force: true })
@@ -80,25 +81,43 @@ export async function sweepSecrets(dir?: string): Promise<number> {
   return swept
 }
 
-async function findAll(ids: SecretSource[], env: NodeJS.ProcessEnv): Promise<{ id: string; value: Buffer }[]> {
-  const remote = ids.filter(({ ssm }) => ssm !== undefined)
-  if (remote.length > 0) {
-    throw refused('secret_ssm_unsupported', `secrets from SSM aren't supported yet: ${remote.map(({ id }) => id).join(', ')}`, {
-      next: `leave \`ssm\` out and set ${secretVariable(remote[0]!.id)} where the worker runs`,
-    })
-  }
-  const read = await Promise.all(ids.map(async ({ id }) => ({ id, value: await find(id, env) })))
-  const missing = read.filter(({ value }) => value === undefined).map(({ id }) => id)
+async function findAll(
+  ids: SecretSource[],
+  env: NodeJS.ProcessEnv,
+  parameters: ReadParameters,
+): Promise<{ id: string; value: Buffer }[]> {
+  const own = await Promise.all(ids.map(async (source) => ({ ...source, value: await find(source.id, env) })))
+  const remote = own.flatMap(({ ssm, value }) => (value === undefined && ssm !== undefined ? [ssm] : []))
+  const stored = await parameters([...new Set(remote)])
+  const read = own.map(({ id, ssm, value }) => ({ id, ssm, value: value ?? filled(stored.get(ssm ?? '')) }))
+  const missing = read.filter(({ value }) => value === undefined)
   if (missing.length === 0) return read.map(({ id, value }) => ({ id, value: value! }))
-  throw refused(
-    'secret_not_set',
-    `${missing.length === 1 ? 'a secret is' : 'secrets are'} unset or empty: ${missing.join(', ')}`,
-    {
-      next: `where the worker runs (on one machine: where you run bake), set ${missing.map(secretVariable).join(' and ')}, or put ${missing.length === 1 ? 'a file' : 'files'} named ${missing.join(' and ')} into the directory BAKE_SECRETS_DIR${env.BAKE_SECRETS_DIR ? ` (${env.BAKE_SECRETS_DIR})` : ''}`,
-      ids: { secrets: missing.join(', ') },
-    },
-  )
+  throw notSet(missing, env)
 }
+
+function notSet(missing: SecretSource[], env: NodeJS.ProcessEnv): BakeError {
+  const local = missing.filter(({ ssm }) => ssm === undefined).map(({ id }) => id)
+  const folder = `the directory BAKE_SECRETS_DIR${env.BAKE_SECRETS_DIR ? ` (${env.BAKE_SECRETS_DIR})` : ''}`
+  const nexts = [
+    ...(local.length === 0
+      ? []
+      : [
+          `where the worker runs (on one machine: where you run bake), set ${local.map(secretVariable).join(' and ')}, or put ${local.length === 1 ? 'a file' : 'files'} named ${local.join(' and ')} into ${folder}`,
+        ]),
+    ...missing.flatMap(({ ssm }) =>
+      ssm === undefined ? [] : [`aws ssm put-parameter --type SecureString --name ${ssm} --value file://…`],
+    ),
+  ]
+  const names = missing.map(({ id, ssm }) => (ssm === undefined ? id : `${id} (${ssm})`)).join(', ')
+  return refused('secret_not_set', `${missing.length === 1 ? 'a secret is' : 'secrets are'} unset or empty: ${names}`, {
+    next: nexts.join('; '),
+    ids: { secrets: missing.map(({ id }) => id).join(', ') },
+  })
+}
+
+/** Blanks are a mistake, not a secret. */
+const filled = (value: Buffer | undefined): Buffer | undefined =>
+  value === undefined || value.toString('latin1').trim() === '' ? undefined : value
 
 async function find(id: string, env: NodeJS.ProcessEnv): Promise<Buffer | undefined> {
   if (!ID.test(id))
@@ -114,7 +133,7 @@ async function find(id: string, env: NodeJS.ProcessEnv): Promise<Buffer | undefi
       cause,
     })
   })
-  return value === undefined || value.toString('latin1').trim() === '' ? undefined : value
+  return filled(value)
 }
 
 const isWritable = (dir: string): Promise<boolean> =>

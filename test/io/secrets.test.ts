@@ -55,12 +55,25 @@ describe('materialiseSecrets', () => {
     expect(await readdir(dir)).toEqual([])
   })
 
-  test('refuses SSM, and ids that are no file name', async () => {
+  test('a value of its own is taken before the one in SSM, which is not asked then', async () => {
+    const asked: string[][] = []
+    const parameters = async (names: string[]) => {
+      asked.push(names)
+      return new Map(names.map((name) => [name, Buffer.from(`value of ${name}`)]))
+    }
+    const env = { BAKE_SECRET_OWN: 'own' }
+    const ids = [
+      { id: 'own', ssm: '/shop/own' },
+      { id: 'stored', ssm: '/shop/stored' },
+      { id: 'again', ssm: '/shop/stored' },
+    ]
+    await using secrets = await materialiseSecrets(ids, { env, dir: await fresh(), parameters })
+    expect(secrets.values).toEqual(['own', 'value of /shop/stored', 'value of /shop/stored'])
+    expect(asked).toEqual([['/shop/stored']])
+  })
+
+  test('refuses ids that are no file name', async () => {
     const options = { env: {}, dir: await fresh() }
-    await expect(materialiseSecrets([{ id: 'a', ssm: '/x' }], options)).rejects.toMatchObject({
-      code: 'secret_ssm_unsupported',
-      exit: 2,
-    })
     for (const id of ['../x', '.x', '-x', 'a/b', '']) {
       await expect(materialiseSecrets([{ id }], options)).rejects.toMatchObject({ code: 'secret_id_invalid', exit: 2 })
     }
