@@ -74,6 +74,10 @@ export async function findConfig(startDir: string): Promise<string> {
   throw refused('config_missing', `there is no ${CONFIG_NAME} in ${start} or above it`, { next: 'bake init' })
 }
 
+/** The bake.yaml that BAKE_CONFIG names, else the one that `findConfig` finds. */
+export const locateConfig = async (startDir: string): Promise<string> =>
+  process.env.BAKE_CONFIG ? resolve(startDir, process.env.BAKE_CONFIG) : findConfig(startDir)
+
 /** Reads and parses one bake.yaml. Throws `config_missing`, `config_unreadable` or ConfigError (all exit 2). */
 export async function loadConfig(file: string): Promise<Config> {
   const path = resolve(file)

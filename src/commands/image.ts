@@ -12,11 +12,12 @@ stdout has one line per image, in bake.yaml's order: <repository>@sha256:<digest
     { description: 'HEAD, all images', command: '<%= config.bin %> image' },
     { description: 'one image of a commit', command: '<%= config.bin %> image --sha 1a2b3c4 --image web' },
     { description: 'the tip of a branch, without waiting for it', command: '<%= config.bin %> image --branch main --no-wait' },
+    { description: 'in CI', command: '<%= config.bin %> image --sha "$GITHUB_SHA" --branch "$GITHUB_REF_NAME"' },
     { description: 'what would be done, and why', command: '<%= config.bin %> image --dry-run' },
   ]
   static override flags = {
-    sha: string({ description: 'commit to build, 4 or more digits', exclusive: ['branch', 'tag'] }),
-    branch: string({ description: 'branch whose tip to build; its image tag moves forward', exclusive: ['sha', 'tag'] }),
+    sha: string({ description: 'commit to build, 4 or more digits', exclusive: ['tag'] }),
+    branch: string({ description: 'branch whose tip to build, or that --sha is of; its image tag moves', exclusive: ['tag'] }),
     tag: string({ description: 'git tag to build', exclusive: ['sha', 'branch'] }),
     image: string({ description: 'only this image (repeatable)', multiple: true, multipleNonGreedy: true, default: [] }),
     rebuild: boolean({
@@ -39,7 +40,8 @@ stdout has one line per image, in bake.yaml's order: <repository>@sha256:<digest
     const { askForImages } = await import('../context/asker.ts')
     const { sha, branch, tag, image, rebuild, wait, priority, 'dry-run': dryRun } = this.flags
     const asked = await askForImages(await openProject(), {
-      subject: { ...(sha ? { sha } : {}), ...(branch ? { branch } : {}), ...(tag ? { tag } : {}) },
+      subject: { ...(sha ? { sha } : branch ? { branch } : {}), ...(tag ? { tag } : {}) },
+      ...(sha && branch ? { branch } : {}),
       images: image,
       rebuild,
       wait,

@@ -5,7 +5,7 @@ import { queueFault, webhookFault } from './syntax-notify.ts'
 /** The definition of `notify:`. What its settings must agree on is in contradictions.ts. */
 
 /** How a build ends that a worker had (jobs/records.ts). */
-export const BUILD_EVENTS = ['built', 'tagged', 'failed', 'cancelled', 'superseded'] as const
+const BUILD_EVENTS = ['built', 'tagged', 'failed', 'cancelled', 'superseded'] as const
 /** Of machine images and deploys: checked now, told by later versions. */
 export const LATER_EVENTS = ['baked', 'deployed', 'rolled-back'] as const
 

@@ -1,17 +1,17 @@
 import { join } from 'node:path'
 import { parseConfig } from '../config.ts'
-import { BakeError } from '../errors.ts'
+import { BakeError, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { type Asked, type AskWorld, askImages, planCommit } from '../image/ask.ts'
 import type { Engine } from '../io/engine.ts'
-import type { Checkout } from '../io/git.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
-import { defaultPlatform, openCheckout, type Project } from './project.ts'
+import { isBranchName } from '../names.ts'
+import { type Commits, defaultPlatform, openCheckout, type Project, type ProjectRepository } from './project.ts'
 import { connectServices } from './services.ts'
 
 export interface ImageRequest {
   subject: { sha?: string; branch?: string; tag?: string }
-  /** The branch whose tag is to move, where the subject doesn't tell (a retry of a branch's commit). */
+  /** The branch whose tag is to move, where the subject doesn't tell: of a commit that was named by its id. */
   branch?: string
   images: string[]
   rebuild: boolean
@@ -32,7 +32,9 @@ export interface AskedForImages extends Asked {
 
 /** `bake image`: finds the commit, asks for its images, follows them. */
 export async function askForImages(project: Project, request: ImageRequest): Promise<AskedForImages> {
-  const repository = await openCheckout(project)
+  if (request.branch !== undefined && !isBranchName(request.branch))
+    throw refused('bad_ref', `${JSON.stringify(request.branch)} is not a legal branch name`, { next: 'git branch --list' })
+  const repository = await openCheckout(project, request.signal)
   await using checkout = repository.checkout
   // First: for a commit that isn't there no host is started.
   const { commit, branch = request.branch } = await checkout.resolve(request.subject)
@@ -69,7 +71,7 @@ function keptBuilds(error: unknown, open: { image: string; build?: string }[]): 
 const NAMED_CHANGES = 3
 
 /** A dirty work tree: what is built is the commit, and the person should know what isn't in it. */
-async function noteChanges(checkout: Checkout, commit: string, emit: Emit): Promise<void> {
+async function noteChanges(checkout: Commits, commit: string, emit: Emit): Promise<void> {
   const changes = await checkout.changes().catch(() => [])
   if (changes.length === 0) return
   const named = changes.slice(0, NAMED_CHANGES).join(', ')
@@ -93,7 +95,7 @@ function lazyEngine(): Pick<Engine, 'ping' | 'image'> {
 /** Everything for `bake image`; disposing it lets go of the host. */
 async function openAsker(
   project: Project,
-  { checkout, configPath, repository }: Awaited<ReturnType<typeof openCheckout>>,
+  { checkout, configPath, repository }: ProjectRepository,
   { emit, settled, signal }: Pick<ImageRequest, 'emit' | 'settled' | 'signal'>,
 ): Promise<{ world: AskWorld; lost: AbortSignal } & Disposable> {
   const services = await connectServices(project, 'client', emit, signal)

@@ -8,7 +8,7 @@ import { runWorker } from './worker.ts'
 
 /** The body of the hidden command `bake host`: queue, registry and a default worker in one process (docs/design.md §10). */
 export async function runProjectHost(project: Project): Promise<void> {
-  const { checkout, repository } = await openCheckout(project)
+  const { source, repository } = await openCheckout(project)
   await runHost({
     stateDir: project.stateDir,
     root: project.dir,
@@ -20,7 +20,7 @@ export async function runProjectHost(project: Project): Promise<void> {
       let busy = () => false
       const ended = runWorker({
         project,
-        repositories: new Map([[repository, checkout.root]]),
+        repositories: new Map([[repository, source]]),
         services: {
           ...targetsOf(project, registry),
           queue: () => openLocalQueue(queueEndpoint),

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BakeError, messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
@@ -88,6 +89,11 @@ export async function openLocalQueue(endpoint: string): Promise<Queue> {
 }
 
 /** How to start a host with this very code: bin/run.js of what is compiled, bin/dev.js of a running source tree. */
-export const hostCommand = () => ({ command: process.execPath, args: [...process.execArgv, hostEntry(), 'host'] })
+export const hostCommand = () => {
+  const { BAKE_CONFIG } = process.env
+  // The host works in the project's directory, not in this one.
+  const env = BAKE_CONFIG ? { env: { ...process.env, BAKE_CONFIG: resolve(BAKE_CONFIG) } } : {}
+  return { command: process.execPath, args: [...process.execArgv, hostEntry(), 'host'], ...env }
+}
 
 const hostEntry = (): string => packageFile(import.meta.url.endsWith('.ts') ? 'bin/dev.js' : 'bin/run.js')

@@ -18,6 +18,6 @@ async function repositoriesOf(project: Project): Promise<Map<string, string>> {
   const { repository } = project.config
   // A worker on AWS has a bake.yaml, but no checkout around it.
   if (project.aws && repository !== undefined) return new Map([[repository, repository], ...others])
-  const { checkout, repository: own } = await openCheckout(project)
-  return new Map([[own, checkout.root], ...others])
+  const { source, repository: own } = await openCheckout(project)
+  return new Map([[own, source], ...others])
 }

@@ -1,6 +1,6 @@
 import { access, constants, mkdtemp, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { type Config, findConfig, loadConfig } from '../config.ts'
+import { type Config, loadConfig, locateConfig } from '../config.ts'
 import { emulatedPlatforms } from '../io/binfmt.ts'
 import { findBuildx } from '../io/buildx-find.ts'
 import { which } from '../io/child.ts'
@@ -17,7 +17,7 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
   const engine = new DockerEngine(env)
   let config: Promise<Config> | undefined
   const project = () => {
-    config ??= findConfig(cwd).then(loadConfig)
+    config ??= locateConfig(cwd).then(loadConfig)
     return config
   }
   const git = (...args: string[]) => runTool('git', args, { cwd, env: { ...env, LC_ALL: 'C' } })

@@ -18,7 +18,11 @@ export function fetchFailure(
   if (/unadvertised object/.test(stderr)) return 'unadvertised'
   if (/No space left on device|Disk quota exceeded/.test(stderr))
     return unavailable('disk_full', 'no space left for the copy of the repository', { next: 'df -h; free some space', ids })
-  if (/cannot lock ref|unable to update local ref|Unable to create '.*\.lock'|reference already exists/.test(stderr))
+  if (
+    /cannot lock ref|unable to update local ref|Unable to create '.*\.lock'|reference already exists|shallow file has changed/.test(
+      stderr,
+    )
+  )
     return 'locked'
   if (/detected dubious ownership/.test(stderr)) {
     const path = localPath(source)

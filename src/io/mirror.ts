@@ -4,13 +4,14 @@ import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { errnoOf, refused, unavailable } from '../errors.ts'
 import { branchSlug, COMMIT_PATTERN, isBranchName } from '../names.ts'
-import { fetchEnv, quietSsh, treeEnv } from './git-env.ts'
+import { treeEnv } from './git-env.ts'
 import { commitNotFound, fetchFailure } from './git-fetch-errors.ts'
 import { breakStaleLock, LOCK_RETRIES, waitForLock } from './git-lock.ts'
 import type { GitObjects } from './git-objects.ts'
 import { GitRepository } from './git-repository.ts'
 import { runGit } from './git-run.ts'
 import { SharedCalls } from './git-shared.ts'
+import { sourceEnv, sourceSettings } from './git-source.ts'
 import { checkSource, isLocalSource } from './sources.ts'
 
 export interface FetchRequest {
@@ -126,14 +127,10 @@ export class Mirror implements AsyncDisposable {
   /** One `git fetch`, again while another holds a lock. Gives `gone` and `unadvertised` back, throws the rest. */
   async #run(request: FetchRequest, refspecs: string[], flags: string[] = []): Promise<'gone' | 'unadvertised' | undefined> {
     const { source, signal } = request
-    const env = fetchEnv(this.allowLocal)
-    if (!isLocalSource(source) && process.env.GIT_SSH === undefined && !source.startsWith('https:')) {
-      const { stdout } = await runGit([`--git-dir=${this.dir}`, 'config', 'core.sshCommand'], { env, tied: true, signal })
-      env.GIT_SSH_COMMAND = quietSsh(stdout.toString().trim())
-    }
+    const env = await sourceEnv(source, { allowLocal: this.allowLocal, args: [`--git-dir=${this.dir}`], tied: true, signal })
     const args = [
       `--git-dir=${this.dir}`,
-      ...FETCH_SETTINGS,
+      ...sourceSettings(source),
       'fetch',
       ...FETCH_FLAGS,
       ...(isLocalSource(source) ? [LOCAL_UPLOAD_PACK] : []),
@@ -174,16 +171,6 @@ export class Mirror implements AsyncDisposable {
     }
   }
 }
-
-/** Version 2 servers give any commit by id, and only the refs that are asked for (gitprotocol-v2). Ten minutes at 1 KB/s is no transfer any more. */
-const FETCH_SETTINGS = Object.entries({
-  'protocol.version': '2',
-  'core.hooksPath': '/dev/null',
-  'fetch.writeCommitGraph': 'false',
-  'gc.auto': '0',
-  'http.lowSpeedLimit': '1000',
-  'http.lowSpeedTime': '60',
-}).flatMap(([name, value]) => ['-c', `${name}=${value}`])
 
 /** On one disk, looking for deltas costs more than they save: measured 23 s against 5 s for 80 MB in files that were never packed. */
 const LOCAL_UPLOAD_PACK = '--upload-pack=git -c pack.window=0 -c core.compression=1 upload-pack'

@@ -26,9 +26,10 @@ describe('a commit that can not be named', () => {
     [['--branch=--upload-pack=touch pwned'], /"--upload-pack=touch pwned" is not a legal branch name/, /git branch --list/],
     [['--branch', '-d'], /"-d" is not a legal branch name/, /git branch --list/],
     [['--branch', 'main..main'], /not a legal branch name/, /git branch --list/],
+    [['--sha', 'abcd', '--branch', 'main..main'], /not a legal branch name/, /git branch --list/],
     [['--tag', 'v1'], /no tag "v1"/, /git tag --list/],
     [['--tag=-d'], /"-d" is not a legal tag name/, /git tag --list/],
-    [['--sha', 'abcd', '--branch', 'main'], /--(sha|branch) and --(sha|branch) can't be given together/, /bake image --help/],
+    [['--sha', 'abcd', '--tag', 'v1'], /--(sha|tag) and --(sha|tag) can't be given together/, /bake image --help/],
   ] as const)('bake image %j is refused with 2', async ([args, error, next]) => {
     expectError(await project.bake(['image', ...args]), { exit: 2, error, next })
     await expectUntouched(project)
