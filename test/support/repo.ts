@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 
 /** Text or bytes, an executable, a symbolic link, or null: removed. */
-export type RepoFile = string | Uint8Array | { executable: string } | { link: string } | null
+export type RepoFile = string | Uint8Array | { executable: string | Uint8Array } | { link: string } | null
 export type RepoFiles = Record<string, RepoFile>
 
 export interface TestRepo extends AsyncDisposable {
