@@ -13,21 +13,26 @@ export interface Answer {
 
 /**
  * One call of the Docker Engine API (https://docs.docker.com/reference/api/engine/), without a version in the path: the engine's own. Answers whatever the
- * status is. Throws engine_unreachable or engine_denied (exit 4).
+ * status is. Throws engine_unreachable or engine_denied (exit 4). `timeoutMs`: of the whole call.
  * Plain node:http for the unix socket: measured on this design's machine, importing dockerode costs 190–350 ms and node:http 45–60 ms (it is there anyway),
  * and every `bake image` with a local base asks the engine. dockerode takes the other endpoints (tcp with TLS, ssh), which are rare.
  */
-export async function callEngine(endpoint: DockerEndpoint, method: 'GET' | 'POST', path: string): Promise<Answer> {
+export async function callEngine(
+  endpoint: DockerEndpoint,
+  method: 'GET' | 'POST',
+  path: string,
+  timeoutMs = TIMEOUT_MS,
+): Promise<Answer> {
   try {
-    return await (endpoint.host.startsWith('unix://') ? overSocket : overDockerode)(endpoint, method, path)
+    return await (endpoint.host.startsWith('unix://') ? overSocket : overDockerode)(endpoint, method, path, timeoutMs)
   } catch (error) {
     throw unreachable(endpoint, error)
   }
 }
 
-function overSocket({ host }: DockerEndpoint, method: string, path: string): Promise<Answer> {
+function overSocket({ host }: DockerEndpoint, method: string, path: string, timeoutMs: number): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const signal = AbortSignal.timeout(TIMEOUT_MS)
+    const signal = AbortSignal.timeout(timeoutMs)
     // An import of node:http would load undici too.
     const { request } = process.getBuiltinModule('node:http')
     // No agent: a kept connection would keep the process too.
@@ -50,7 +55,7 @@ function overSocket({ host }: DockerEndpoint, method: string, path: string): Pro
   })
 }
 
-async function overDockerode(endpoint: DockerEndpoint, method: string, path: string): Promise<Answer> {
+async function overDockerode(endpoint: DockerEndpoint, method: string, path: string, timeoutMs: number): Promise<Answer> {
   const { default: Docker } = await import('dockerode')
   const url = new URL(endpoint.host)
   const secure = endpoint.certificates !== undefined
@@ -61,7 +66,7 @@ async function overDockerode(endpoint: DockerEndpoint, method: string, path: str
     protocol: url.protocol === 'ssh:' ? 'ssh' : secure ? 'https' : 'http',
     ...(url.username ? { username: url.username } : {}),
     ...(secure ? { ca: await pem('ca.pem'), cert: await pem('cert.pem'), key: await pem('key.pem') } : {}),
-    timeout: TIMEOUT_MS,
+    timeout: timeoutMs,
   })
   return new Promise((resolve, reject) => {
     // docker-modem drops the last character of a path that has a query and no options.

@@ -2,10 +2,13 @@ import { stat } from 'node:fs/promises'
 import { unavailable } from '../errors.ts'
 import { type DockerEndpoint, dockerEndpoint } from './docker-endpoint.ts'
 import { type Answer, callEngine } from './docker-http.ts'
-import type { Engine, EngineImage, EngineInfo } from './engine.ts'
+import type { CacheUse, Engine, EngineImage, EngineInfo } from './engine.ts'
 
 /** 404; 400 for what is no reference; 301 for what the engine takes for a path with `..`. */
 const NO_SUCH_IMAGE = [404, 400, 301]
+
+/** An engine adds up and deletes some thousand snapshots. */
+const CACHE_TIMEOUT_MS = 10 * 60_000
 
 /** The Docker engine of the docker command line's choice. Constructing it touches nothing. */
 export class DockerEngine implements Engine {
@@ -31,6 +34,7 @@ export class DockerEngine implements Engine {
       os: info.OSType,
       architecture: info.Architecture,
       dataRoot: host.startsWith('unix:') ? await existing(info.DockerRootDir) : undefined,
+      id: info.ID,
     }
   }
 
@@ -45,15 +49,36 @@ export class DockerEngine implements Engine {
     await this.#call('POST', `/images/${inPath(source)}/tag?${new URLSearchParams({ repo: repository, tag })}`)
   }
 
+  async cacheUse(): Promise<CacheUse> {
+    const { body } = await this.#call('GET', '/system/df?type=build-cache', [], CACHE_TIMEOUT_MS)
+    const records: { Size: number; Shared: boolean; LastUsedAt?: string | null; CreatedAt: string }[] =
+      JSON.parse(body).BuildCache ?? []
+    const own = records.filter(({ Shared }) => !Shared)
+    return {
+      bytes: own.reduce((sum, { Size }) => sum + Size, 0),
+      oldestUseMs:
+        records.length === 0
+          ? undefined
+          : Math.min(...records.map(({ LastUsedAt, CreatedAt }) => Date.parse(LastUsedAt ?? CreatedAt))),
+    }
+  }
+
+  async pruneCache(keepBytes: number): Promise<number> {
+    // `keep-storage` is what engines before 28 understand, and later ones still do (as reserved-space).
+    const query = new URLSearchParams({ all: 'true', 'keep-storage': String(Math.round(keepBytes)) })
+    const { body } = await this.#call('POST', `/build/prune?${query}`, [], CACHE_TIMEOUT_MS)
+    return JSON.parse(body).SpaceReclaimed ?? 0
+  }
+
   #where(): Promise<DockerEndpoint> {
     this.#endpoint ??= dockerEndpoint(this.#env)
     return this.#endpoint
   }
 
   /** Throws engine_error (exit 4) for a status of 400 or more that isn't `expected`. */
-  async #call(method: 'GET' | 'POST', path: string, expected: number[] = []): Promise<Answer> {
+  async #call(method: 'GET' | 'POST', path: string, expected: number[] = [], timeoutMs?: number): Promise<Answer> {
     const endpoint = await this.#where()
-    const answer = await callEngine(endpoint, method, path)
+    const answer = await callEngine(endpoint, method, path, timeoutMs)
     if (answer.status < 400 || expected.includes(answer.status)) return answer
     throw unavailable(
       'engine_error',

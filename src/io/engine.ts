@@ -6,6 +6,15 @@ export interface EngineInfo {
   architecture: string
   /** Its data root, when the engine runs on this machine and the path is there. */
   dataRoot: string | undefined
+  /** Of its data: another one has other caches. */
+  id: string
+}
+
+/** What BuildKit keeps of earlier builds. */
+export interface CacheUse {
+  bytes: number
+  /** When what was left alone for longest was last used (ms since the epoch): a garbage collection takes that first. Undefined: there is nothing. */
+  oldestUseMs: number | undefined
 }
 
 export interface EngineImage {
@@ -24,4 +33,7 @@ export interface Engine {
   image(reference: string): Promise<EngineImage | undefined>
   /** Names the local image `source` (id or reference) `repository:tag` too. */
   tag(source: string, repository: string, tag: string): Promise<void>
+  cacheUse(): Promise<CacheUse>
+  /** Throws away of the build cache what was left alone for longest, until `keepBytes` are left; bytes freed. What a build uses stays. */
+  pruneCache(keepBytes: number): Promise<number>
 }
