@@ -27,8 +27,8 @@ export interface Instance extends AsyncDisposable {
 
 /** AWS recommends looking for a spot interruption every 5 seconds. */
 const POLL_MS = 5_000
-/** For handing back, the last writes and the end of the processes, before EC2 takes the instance. */
-const MARGIN_MS = 15_000
+/** For handing back, the queue's last answers (20 s at most) and the end of the processes, before EC2 takes the instance. */
+const MARGIN_MS = 25_000
 /** Without a hook a group terminates at once, and only the operating system's shutdown gives a moment. */
 const NO_HOOK_MS = 30_000
 /** The metadata service of an instance that is just booting may be late; after that there is none. */

@@ -37,12 +37,16 @@ export interface LifeOptions {
 export interface WorkerLife extends AsyncDisposable {
   /** The shards to ask first, most preferred first, by who lives now. */
   readonly shards: number[]
+  /** Whether a given-up receive may swallow what this worker has just handed back: then the queue is waited for before the end. */
+  readonly unsettled: boolean
   /** Runs the handler of one job. */
   job(job: ImageJob, tools: Tools, handle: () => Promise<Verdict>): Promise<Verdict>
 }
 
 /** How soon a worker's death, or a new worker, moves shards. A look costs a request per member. */
 const LOOK_MS = 15_000
+/** SQS answers a long poll after that long at the latest. */
+const LONG_POLL_MS = 20_000
 /** What a document tells of the disk is that old at most, while something changes. */
 const DISK_MS = 60_000
 
@@ -118,10 +122,18 @@ export async function openLife(options: LifeOptions): Promise<WorkerLife> {
     await own[Symbol.asyncDispose]()
   })
 
+  let handedBackMs = Number.NEGATIVE_INFINITY
+  watch.listen(({ type }) => {
+    if (type === 'handed-back') handedBackMs = performance.now()
+  })
+
   const opened = undo.move()
   return {
     get shards() {
       return shards
+    },
+    get unsettled() {
+      return performance.now() - handedBackMs < LONG_POLL_MS
     },
     job: (job, tools, handle) => watch.job(job, tools.receives, () => instance.during(handle)),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),

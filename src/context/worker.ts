@@ -99,6 +99,8 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
     await receiveLoop({
       queue,
       slots,
+      shards: () => life.shards,
+      stealAfterMs: project.aws && (project.config.fleet.stealAfterSeconds ?? STEAL_AFTER_SECONDS) * 1000,
       journal,
       handlers: {
         image: (job, tools) =>
@@ -110,10 +112,14 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
       once: options.once,
       onProblem: options.onProblem,
     })
+    if (life.unsettled) await queue.settled()
   } finally {
     queue.close()
   }
 }
+
+/** A worker that always has work of its own asks the other shards this often: often enough that nobody waits long, and its caches stay its own. */
+const STEAL_AFTER_SECONDS = 60
 
 const IDLE_LOOK_MS = 3_000
 /** `git gc --auto` mostly finds nothing to do, but asking is a process. */

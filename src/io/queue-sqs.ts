@@ -40,6 +40,7 @@ export class SqsQueue implements Queue {
    */
   readonly #noticesHangUp: boolean
   readonly #urls = new Map<string, Promise<string>>()
+  readonly #polls = new Set<Promise<unknown>>()
   readonly shards: number
 
   private constructor(sdk: Sdk, options: AwsOptions, { prefix, endpoint, shards = 1 }: SqsOptions) {
@@ -80,15 +81,23 @@ export class SqsQueue implements Queue {
     return new Promise((resolve, reject) => {
       const giveUp = () => resolve([])
       signal.addEventListener('abort', giveUp, { once: true })
-      poll
+      const ended = poll
         .then(async (messages) => {
           if (!signal.aborted) return resolve(messages)
           // Nobody will work on these, so others get them now, not when they turn visible again.
           await Promise.allSettled(messages.map((message) => this.renew(message, 0)))
         })
         .catch((error) => !signal.aborted && reject(error))
-        .finally(() => signal.removeEventListener('abort', giveUp))
+        .finally(() => {
+          signal.removeEventListener('abort', giveUp)
+          this.#polls.delete(ended)
+        })
+      this.#polls.add(ended)
     })
+  }
+
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#polls)
   }
 
   async #poll(

@@ -44,5 +44,10 @@ export interface Queue {
   depth(): Promise<{ visible: number; inFlight: number; delayed: number; dead: number }>
   /** The same per queue, without the dead letters. */
   depths(): Promise<Depth[]>
+  /**
+   * Resolves when receives that were given up have really ended, 20 s at most: until then SQS may still bring them a message, which is handed
+   * back while this process lives, and hidden for as long as its visibility when it doesn't.
+   */
+  settled(): Promise<void>
   close(): void
 }
