@@ -91,7 +91,7 @@ async function configuredEndpoint(service: AwsPlace['service']): Promise<string 
 
 const truth = (text: string | undefined): boolean | undefined => (text ? text.toLowerCase() === 'true' : undefined)
 
-export const isLoopback = (endpoint: string | undefined): boolean =>
+const isLoopback = (endpoint: string | undefined): boolean =>
   endpoint !== undefined && LOOPBACK.has(URL.parse(endpoint)?.hostname ?? '')
 
 /** Something of the standard chain is set up, short of asking a metadata service. */
