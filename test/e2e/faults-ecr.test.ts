@@ -1,8 +1,11 @@
-import { CreateRepositoryCommand, ECRClient } from '@aws-sdk/client-ecr'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type EcrStandIn, startEcrStandIn } from '../support/ecr-registry.ts'
-import { type Moto, startMoto } from '../support/moto.ts'
+import { expect, test, vi } from 'vitest'
+import { parseReference } from '../../src/reference.ts'
+import { startEcrStandIn } from '../support/ecr-registry.ts'
+import { startMoto } from '../support/moto.ts'
 import { makeProject } from '../support/project.ts'
+
+/** Builds with retries, beside whatever else the machine does. */
+vi.setConfig({ testTimeout: 300_000 })
 
 const files = (registry: string) => ({
   'bake.yaml': `project: shop\nregistry: ${registry}/shop\nimages:\n  web: { context: web }\n`,
@@ -12,7 +15,7 @@ const files = (registry: string) => ({
 
 const LINGER = { BAKE_HOST_LINGER_MS: '20000' }
 
-test('a token that ends in the middle of a push: the job is retried with a new one, and its image is built once', { timeout: 240_000 }, async () => {
+test('a token that ends in the middle of a push: the job is retried with a new one, and its image is built once', async () => {
   await using ecr = await startEcrStandIn()
   await using project = await makeProject(files(ecr.host), { ...LINGER, ...ecr.env })
   let ended = false
@@ -31,33 +34,29 @@ test('a token that ends in the middle of a push: the job is retried with a new o
   expect(entries.map(({ state }) => state)).toEqual(['claimed', 'failed', 'claimed', 'published'])
 })
 
-describe('repositories that ECR has to have first', () => {
-  let moto: Moto
-  let ecr: EcrStandIn
-  beforeAll(async () => {
-    moto = await startMoto()
-    ecr = await startEcrStandIn({ moto: moto.endpoint })
-  }, 180_000)
-  afterAll(async () => {
-    await ecr?.[Symbol.asyncDispose]()
-    await moto?.[Symbol.asyncDispose]()
-  })
+test('repositories that nobody created: the build names bake setup, after which bake retry goes on and branches move in them', async () => {
+  await using moto = await startMoto()
+  await using ecr = await startEcrStandIn({ moto: moto.endpoint })
+  await using project = await makeProject(files(ecr.host), { ...LINGER, ...ecr.env })
+  const failed = await project.bake(['image'])
+  expect(failed, failed.stderr).toMatchObject({ code: 4, stdout: '' })
+  expect(failed.stderr).toMatch(/next: create that repository \(on ECR: bake setup\), then bake retry/)
 
-  test('missing: the build says so and names bake setup; with it, bake retry goes on', { timeout: 240_000 }, async () => {
-    await using project = await makeProject(files(ecr.host), { ...LINGER, ...ecr.env })
-    const failed = await project.bake(['image'])
-    expect(failed, failed.stderr).toMatchObject({ code: 4, stdout: '' })
-    expect(failed.stderr).toMatch(/next: create that repository \(on ECR: bake setup\), then bake retry/)
-    const client = new ECRClient({
-      endpoint: moto.endpoint,
-      region: 'us-east-1',
-      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
-    })
-    await client.send(new CreateRepositoryCommand({ repositoryName: 'shop/web', imageTagMutability: 'IMMUTABLE' }))
-    // Without bake-cache the cache is not written; that is a warning and no failure.
-    const retried = await project.bake(['retry', 'latest'])
-    client.destroy()
-    expect(retried, retried.stderr).toMatchObject({ code: 0 })
-    expect(retried.stderr).toMatch(/build cache not written/)
-  })
+  const setup = await project.bake(['setup', '--yes'])
+  expect(setup, setup.stderr).toMatchObject({ code: 0 })
+  expect(setup.stdout).toMatch(/create repository {2}shop\/web.*\n.*create repository {2}shop\/bake-cache/)
+  const retried = await project.bake(['retry', 'latest'])
+  expect(retried, retried.stderr).toMatchObject({ code: 0 })
+  expect(retried.stderr).not.toMatch(/cache not written/)
+
+  await project.repo.commit({ 'web/server.js': `// ${Math.random()}\n` })
+  const next = await project.bake(['image'])
+  expect(next, next.stderr).toMatchObject({ code: 0 })
+  for (const [name, value] of Object.entries(ecr.env)) vi.stubEnv(name, value)
+  try {
+    const branch = await project.registry.head(parseReference(`${ecr.host}/shop/web:branch-main`))
+    expect(next.stdout.trim()).toBe(`${ecr.host}/shop/web@${branch?.digest}`)
+  } finally {
+    vi.unstubAllEnvs()
+  }
 })
