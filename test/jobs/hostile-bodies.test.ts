@@ -48,6 +48,7 @@ function feed(bodies: string[], done: () => void): { queue: Queue; fates: Map<st
     bury: async (message, reason) => settle(message, `buried: ${reason}`),
     depth: async () => ({ visible: 0, inFlight: 0, delayed: 0, dead: 0 }),
     depths: async () => [],
+    settled: async () => {},
     close: () => {},
   }
   return { queue, fates }
