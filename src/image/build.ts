@@ -4,7 +4,7 @@ import type { ImageJob } from '../jobs/job.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
 import { formatReference } from '../reference.ts'
 import { openBuildLog } from './build-log.ts'
-import { giveUp, settle } from './give-up.ts'
+import { giveUp, MAX_DELIVERIES, settle, tooOften } from './give-up.ts'
 import { JobRecord } from './job-record.ts'
 import { makeImage, verifyJob } from './make.ts'
 import { moveBranch, tagCommit, writeImageDocument } from './publish.ts'
@@ -12,8 +12,10 @@ import { type PublishedEntry, takeTurn } from './turn.ts'
 import { watchClaim } from './watch.ts'
 import type { ImageWorld, Lease } from './world.ts'
 
-/** A message that finds too many waiting here isn't to come back at once. */
+/** A message that finds too many waiting here isn't to come back at once, and less and less often: each delivery counts. */
 const LATER_SECONDS = 5
+const LATEST_SECONDS = 60
+const later = (receives: number): number => Math.min(LATEST_SECONDS, LATER_SECONDS * receives)
 
 /**
  * An image job from its message to its tags: the story that every worker tells. Safe to repeat from any point, because each step asks first
@@ -26,6 +28,7 @@ export async function buildImage(job: ImageJob, world: ImageWorld, tools: Tools)
     return { do: 'bury', reason: 'job_mismatch' }
   }
   if (record.ended) return { do: 'remove' }
+  if (tools.receives > MAX_DELIVERIES) return tooOften(record, tools.receives)
   // By this worker's clock, like its end: the asker's may be hours away.
   record.now.startedAt ??= Date.now()
   try {
@@ -44,7 +47,7 @@ async function oneTurn(job: ImageJob, record: JobRecord, world: ImageWorld, tool
   const lease = world.lease()
   const turn = await takeTurn(job, lease, world, tools, (leader) => record.waiting(leader))
   await failpoint('turn')
-  if (turn.kind === 'later') return { do: 'release', inSeconds: tools.drain.aborted ? 0 : LATER_SECONDS }
+  if (turn.kind === 'later') return { do: 'release', inSeconds: tools.drain.aborted ? 0 : later(tools.receives) }
   if (turn.kind === 'cancelled') return record.end({ status: 'cancelled', failure: turn.failure })
   if (turn.kind === 'superseded') return record.end({ status: 'superseded', supersededBy: turn.by, failure: turn.failure })
   if (turn.kind === 'failed') {

@@ -25,8 +25,12 @@ const NOT_RETRIED = new Set([
 /** What no honest asker of this project sent, or one of another version of bake: kept among the dead letters, to be looked at. */
 const SUSPECT = new Set(['key_mismatch', 'repository_not_allowed'])
 const BACKOFF_SECONDS = [2, 8]
-/** Deliveries that a job may fail in outside of a claim; several go to each try. */
-const MAX_DELIVERIES = MAX_WORLD_FAILURES * 2
+/** Failures outside of a claim that a job may meet; they are cheaper than a build's. */
+const MAX_RETRIES = 5
+/** Deliveries after which something must be wrong that nobody counts. Below what SQS itself makes dead letters at (src/setup/desired.ts), which would leave the record open. */
+export const MAX_DELIVERIES = 900
+/** A worker that lost its lease has the next one in about that time. */
+const NEW_LEASE_SECONDS = 1
 
 interface Log {
   tell: (event: StoryEvent) => void | Promise<void>
@@ -44,14 +48,15 @@ export async function giveUp(
 ): Promise<Verdict | 'lost'> {
   const { build } = record.now
   const entry = { state: 'failed', build, owner } as const
-  if (error instanceof BuildStopped) {
-    const cause = error.why === 'cancelled' ? 'cancelled' : 'released'
-    if (error.why === 'taken-over' || !(await append(world.ledger, claims, { ...entry, cause }))) return 'lost'
-    if (error.why === 'cancelled')
-      return record.end({ status: 'cancelled', ...(error.failure ? { failure: error.failure } : {}) })
+  const stopped = stoppedBy(error)
+  if (stopped) {
+    const cause = stopped.why === 'cancelled' ? 'cancelled' : 'released'
+    if (stopped.why === 'taken-over' || !(await append(world.ledger, claims, { ...entry, cause }))) return 'lost'
+    if (stopped.why === 'cancelled')
+      return record.end({ status: 'cancelled', ...(stopped.failure ? { failure: stopped.failure } : {}) })
     // Whoever else asked has a message of their own.
     if (record.detached) return { do: 'remove' }
-    const detail = `handed back by ${world.worker}, which ${error.why === 'lease-lost' ? 'lost its lease' : 'was stopped'}`
+    const detail = `handed back by ${world.worker}, which ${stopped.why === 'lease-lost' ? 'lost its lease' : 'was stopped'}`
     await log.tell({ type: 'phase', phase: 'queued', t: Date.now(), detail })
     await record.queued()
     return { do: 'release', inSeconds: 0 }
@@ -81,21 +86,38 @@ export async function giveUp(
 /** An error outside a claim: nobody waits for us, so only the record and the message need an end. */
 export async function settle(error: unknown, record: JobRecord, world: ImageWorld, tools: Tools): Promise<Verdict> {
   if (tools.abort.aborted || tools.drain.aborted) return { do: 'release', inSeconds: 0 }
+  // The worker's trouble, not the job's: it counts no attempt.
+  if (stoppedBy(error)?.why === 'lease-lost') return { do: 'release', inSeconds: NEW_LEASE_SECONDS }
   const failure = failureOf(error)
   if (!(error instanceof BakeError) || error.kind !== 'world' || NOT_RETRIED.has(error.code)) {
     await record.end({ status: 'failed', failure })
     if (error instanceof BakeError && !SUSPECT.has(error.code)) return { do: 'remove' }
     return { do: 'bury', reason: error instanceof BakeError ? error.code : messageOf(error).slice(0, 200) }
   }
-  // Attempts are counted in the claim log; what fails before or after a claim is counted by deliveries.
-  if (tools.receives < MAX_DELIVERIES) {
-    const retry = retryOf(failure, tools.receives, MAX_DELIVERIES)
+  // A build's attempts are counted in the claim log; what fails before or after a claim in the record.
+  const attempt = (record.now.retry?.attempt ?? 0) + 1
+  if (attempt < MAX_RETRIES) {
+    const retry = retryOf(failure, attempt, MAX_RETRIES)
     // The ledger itself may be what failed.
     await record.retried(retry).catch((why) => world.onProblem(`build ${record.now.build}: ${messageOf(why)}`))
     return { do: 'release', inSeconds: retry.inSeconds }
   }
   await record.end({ status: 'failed', failure })
   return { do: 'bury', reason: error.code }
+}
+
+/** A message that comes back and back, with nothing in the claim log that tells why: ended here, with a record, before SQS takes it away. */
+export async function tooOften(record: JobRecord, receives: number): Promise<Verdict> {
+  const message = `the message of build ${record.now.build} was delivered ${receives} times, and no worker brought it to an end`
+  const next = 'bake status    tells what the workers did; then ask again: bake retry'
+  await record.end({ status: 'failed', failure: { kind: 'world', code: 'received_too_often', message, next, exit: 4 } })
+  return { do: 'bury', reason: 'received_too_often' }
+}
+
+/** A lease that is lost is noticed by whoever watches over the build or, later after a pause, by the step that needs it. */
+const stoppedBy = (error: unknown): BuildStopped | undefined => {
+  if (error instanceof BuildStopped) return error
+  return error instanceof BakeError && error.code === 'lease_lost' ? new BuildStopped('lease-lost') : undefined
 }
 
 function retryOf({ code, message }: Failure, attempt: number, of: number) {
