@@ -5,6 +5,7 @@ import { S3Ledger } from '../../src/io/ledger-s3.ts'
 import { SqsQueue } from '../../src/io/queue-sqs.ts'
 import { HttpRegistry } from '../../src/io/registry-http.ts'
 import { type BakeOptions, type BakeResult, type RunningBake, runBake, startBake } from './bake.ts'
+import { type OwnEngine, startEngine } from './engine.ts'
 import { MOTO_REGION, type Moto, startMoto } from './moto.ts'
 import { startRegistry, type TestRegistry } from './registry.ts'
 import { makeRepo, type RepoFiles, type TestRepo } from './repo.ts'
@@ -17,6 +18,8 @@ export interface FleetOptions {
   /** More of bake.yaml, at the top level: `fleet: { shards: 4 }`. */
   yaml?: string
   shards?: number
+  /** Each worker has a Docker engine of its own, which outlives it. Else they share this machine's. */
+  engines?: boolean
   /** What stands between the fleet and the emulator, such as a proxy that is slow: its address. */
   through?: (endpoint: string) => Promise<string>
 }
@@ -74,6 +77,13 @@ export async function makeFleet(options: FleetOptions = {}): Promise<TestFleet> 
     const queue = await SqsQueue.open({ region: MOTO_REGION, prefix, shards: options.shards ?? 1, endpoint: moto.endpoint })
     stack.defer(() => queue.close())
     const http = new HttpRegistry()
+    const engines = new Map<string, OwnEngine>()
+    const running = stack.use(new AsyncDisposableStack())
+    const engineOf = async (name: string) => {
+      const engine = engines.get(name) ?? running.use(await startEngine({ reach: [registry.host] }))
+      engines.set(name, engine)
+      return engine
+    }
     const started = new Set<RunningBake>()
     stack.defer(async () => {
       for (const worker of started) await worker[Symbol.asyncDispose]()
@@ -96,7 +106,12 @@ export async function makeFleet(options: FleetOptions = {}): Promise<TestFleet> 
         const dir = join(home, name)
         await mkdir(dir, { recursive: true })
         await writeFile(join(dir, 'bake.yaml'), yaml)
-        const worker = startBake(['worker', '--name', name, ...args], { cwd: dir, ...more, env: { ...env, ...more.env } })
+        const engine = options.engines === true ? { DOCKER_HOST: (await engineOf(name)).host } : {}
+        const worker = startBake(['worker', '--name', name, ...args], {
+          cwd: dir,
+          ...more,
+          env: { ...env, ...engine, ...more.env },
+        })
         started.add(worker)
         await worker.waitFor('stderr', /is ready/, 60_000)
         return worker
