@@ -29,19 +29,21 @@ export function shardOf({ project, image }: { project: string; image: string }, 
  */
 export function preferredShards(worker: string, live: readonly string[], shards: number): number[] {
   const workers = [...new Set([...live, worker])]
-  const each = Math.min(Math.max(PREFERRED, Math.ceil(shards / workers.length)), MAX_PREFERRED, shards)
   const pairs = workers
     .flatMap((name) => Array.from({ length: shards }, (_, shard) => ({ name, shard, hash: sha256(`${name}\n${shard}`) })))
     .sort((a, b) => (a.hash < b.hash ? -1 : 1))
   const dealt = new Map<string, number[]>(workers.map((name) => [name, []]))
   const loads = new Array<number>(shards).fill(0)
-  for (let round = 1; workers.some((name) => dealt.get(name)!.length < each); round++) {
+  const deal = (each: number, load: number) => {
     for (const { name, shard } of pairs) {
       const own = dealt.get(name)!
-      if (own.length >= each || loads[shard]! >= round || own.includes(shard)) continue
+      if (own.length >= each || loads[shard]! >= load || own.includes(shard)) continue
       own.push(shard)
       loads[shard]!++
     }
   }
+  const each = Math.min(PREFERRED, shards)
+  for (let load = 1; workers.some((name) => dealt.get(name)!.length < each); load++) deal(each, load)
+  for (let more = each + 1; more <= MAX_PREFERRED && loads.includes(0); more++) deal(more, 1)
   return dealt.get(worker)!
 }

@@ -1,10 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
-import type { Lane, Message, Queue } from '../io/queue.ts'
+import type { Message, Queue } from '../io/queue.ts'
 import { Held, type Journal } from './held.ts'
 import { type Job, parseBody } from './job.ts'
-import type { Slot, Slots } from './slots.ts'
+import { type Receiving, receiveUntil } from './receive.ts'
+import type { Slot } from './slots.ts'
 
 /** What becomes of a message when its handler ends. */
 export type Verdict = { do: 'remove' } | { do: 'release'; inSeconds: number } | { do: 'bury'; reason: string }
@@ -27,25 +27,17 @@ export interface Tools {
 
 export type Handlers = { [K in Job['kind']]: (job: Extract<Job, { kind: K }>, tools: Tools) => Promise<Verdict> }
 
-export interface LoopOptions {
+export interface LoopOptions extends Omit<Receiving, 'accept'> {
   queue: Queue
-  slots: Slots
   journal: Journal
   handlers: Handlers
-  visibilitySeconds: number
   drain: AbortSignal
   abort: AbortSignal
-  /** Take one job, finish it, return. */
-  once: boolean
-  onProblem: (text: string) => void
 }
 
-const LONG_POLL_SECONDS = 20
 /** Waiters cost a renewal and a poll each; beyond this many a message goes back to the queue. */
 const MAX_WAITERS = 64
 const WAITER_RETRY_SECONDS = 5
-/** A queue that fails is asked again after this long, so that an outage isn't a busy loop. */
-const QUEUE_RETRY_MS = 2_000
 /** A body from a newer bake is left for a newer worker this long before it goes to the dead letters (docs/design.md §6: a day). */
 const UNKNOWN_JOB_MS = 24 * 3600 * 1000
 
@@ -66,33 +58,7 @@ export async function receiveLoop(options: LoopOptions): Promise<void> {
       .finally(() => running.delete(work))
     running.add(work)
   }
-
-  const poll = async (lane: Lane) => {
-    while (!stop.aborted) {
-      const blocked = slots.free === 0
-      await slots.whenFree(stop)
-      if (stop.aborted) return
-      try {
-        // A slot that has just become free is the high lane's first.
-        const urgent = lane === 'normal' && blocked ? await take('high', 0) : []
-        for (const message of [...urgent, ...(urgent.length > 0 ? [] : await take(lane, LONG_POLL_SECONDS))])
-          await accept(message)
-      } catch (error) {
-        if (stop.aborted) return
-        options.onProblem(`queue: ${messageOf(error)}`)
-        await sleep(QUEUE_RETRY_MS, undefined, { signal: stop }).catch(() => {})
-      }
-    }
-  }
-  const take = (lane: Lane, waitSeconds: number) =>
-    queue.receive(lane, {
-      max: options.once ? 1 : Math.min(10, Math.max(1, slots.free)),
-      waitSeconds,
-      visibilitySeconds: options.visibilitySeconds,
-      signal: stop,
-    })
-
-  await Promise.all([poll('high'), poll('normal')])
+  await receiveUntil(stop, { ...options, accept })
   while (running.size > 0) await Promise.all(running)
 }
 

@@ -9,6 +9,7 @@ export class Slots {
   readonly #free: number[]
   #waiting: (() => void)[] = []
   #watching: (() => void)[] = []
+  readonly #listeners = new Set<() => void>()
   #holds = 0
   readonly count: number
 
@@ -31,7 +32,7 @@ export class Slots {
     let held = true
     return {
       [Symbol.dispose]: () => {
-        if (held && --this.#holds === 0) this.#waiting = wakeAll(this.#waiting)
+        if (held && --this.#holds === 0) this.#freed()
         held = false
       },
     }
@@ -46,9 +47,14 @@ export class Slots {
       if (!held) return
       held = false
       this.#free.push(index)
-      this.#waiting = wakeAll(this.#waiting)
+      this.#freed()
     }
     return { index, release }
+  }
+
+  #freed() {
+    this.#waiting = wakeAll(this.#waiting)
+    for (const listener of this.#listeners) listener()
   }
 
   /** Waits for a slot; throws the signal's reason when aborted. */
@@ -68,6 +74,12 @@ export class Slots {
       this.#waiting.push(resolve)
       signal.addEventListener('abort', () => resolve(), { once: true })
     })
+  }
+
+  /** Calls `listener` whenever a slot may have become free, until disposed. */
+  onFree(listener: () => void): Disposable {
+    this.#listeners.add(listener)
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) }
   }
 
   /** Settles when the next slot is taken or the signal is aborted. */
