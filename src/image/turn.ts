@@ -41,6 +41,10 @@ export type Turn =
   /** Too many wait here, or the worker is leaving: hand the message back. */
   | { kind: 'later' }
 
+/** Each look of a waiter is some requests, and there may be many waiters: the longer one has waited, the less often it looks. */
+const LOOKS_PER_WAIT = 8
+const SLOWER = 8
+
 /** Waits until the key is published, ours to build, or settled otherwise. Calls `onWait` once per claim that it waits for. */
 export async function takeTurn(
   job: ImageJob,
@@ -51,6 +55,7 @@ export async function takeTurn(
 ): Promise<Turn> {
   let claims = await readClaims(world.ledger, job.key)
   let waitedFor: number | undefined
+  const began = performance.now()
   let lastAliveCheck = 0
   let slot: number | undefined
   for (;;) {
@@ -77,7 +82,8 @@ export async function takeTurn(
         if (waitedFor !== holder.n) await onWait({ build: holder.build, claim: holder.n })
         waitedFor = holder.n
         slot = undefined
-        await sleep(world.pollMs, undefined, { signal: tools.abort })
+        const patience = (performance.now() - began) / LOOKS_PER_WAIT
+        await sleep(Math.max(world.pollMs, Math.min(patience, world.pollMs * SLOWER)), undefined, { signal: tools.abort })
         claims = await refreshClaims(world.ledger, claims)
         continue
       }
