@@ -30,7 +30,7 @@ const POINTS = [
 const AT_ANY_MOMENT = 'any moment'
 const KILLS = 33
 /** Short, so that what a dead worker held is soon another's; a lease of production is 20 s. */
-const SETTINGS = { BAKE_LEASE_SECONDS: '4', BAKE_VISIBILITY_SECONDS: '15' }
+const SETTINGS = { BAKE_LEASE_SECONDS: '8', BAKE_VISIBILITY_SECONDS: '20' }
 /** Of AWS, added to the emulator's own. */
 const LATENCY_MS = { sqs: 10, s3: 20 }
 const REDELIVERED = 0.05
