@@ -92,7 +92,7 @@ function worker(aws: SetupAws, names: Names): Statement[] {
     allow('Bury', ['sqs:GetQueueAttributes', 'sqs:GetQueueUrl', 'sqs:SendMessage'], names.queues(aws, [deadQueue])),
     allow('Ledger', ['s3:GetObject', 's3:PutObject'], names.objects(aws, [''])),
     names.list(aws),
-    allow('Secrets', ['ssm:GetParameter', 'ssm:GetParameters'], names.parameters(aws, parameters)),
+    allow('Secrets', ['ssm:GetParameter'], names.parameters(aws, parameters)),
     allow('Tell', ['sqs:GetQueueUrl', 'sqs:SendMessage'], noticeQueues),
     // Which group an instance belongs to has no permissions by resource; what it does to its group is limited to groups that carry bake's tag.
     allow('Group', ['autoscaling:DescribeAutoScalingInstances', 'autoscaling:DescribeLifecycleHooks'], ['*']),

@@ -62,7 +62,6 @@ const CALLS: Record<string, { action?: string; roles: Role[] }> = {
   'ecr:PutLifecyclePolicy': { roles: ['setup'] },
   'ecr:TagResource': { roles: ['setup'] },
   'ssm:GetParameter': { roles: ['worker'] },
-  'ssm:GetParameters': { roles: ['worker'] },
   'auto-scaling:DescribeAutoScalingInstances': { action: 'autoscaling:DescribeAutoScalingInstances', roles: ['worker'] },
   'auto-scaling:DescribeLifecycleHooks': { action: 'autoscaling:DescribeLifecycleHooks', roles: ['worker'] },
   'auto-scaling:SetInstanceProtection': { action: 'autoscaling:SetInstanceProtection', roles: ['worker'] },

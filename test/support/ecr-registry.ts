@@ -28,7 +28,7 @@ export interface EcrStandIn extends AsyncDisposable {
 
 const ACCEPT = 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json'
 
-export const ACCOUNT = '123456789012'
+const ACCOUNT = '123456789012'
 
 export async function startEcrStandIn(options: { moto?: string } = {}): Promise<EcrStandIn> {
   const registry = await startRegistry()
