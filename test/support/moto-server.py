@@ -24,6 +24,7 @@ for name in OPTIONAL:
 
 from moto.ecr.models import ECRBackend  # noqa: E402
 from moto.server import main  # noqa: E402
+from moto.sqs.responses import SQSResponse  # noqa: E402
 
 
 def numeric_dates(method):
@@ -40,5 +41,18 @@ def numeric_dates(method):
 
 for name in ["get_lifecycle_policy", "delete_lifecycle_policy"]:
     setattr(ECRBackend, name, numeric_dates(getattr(ECRBackend, name)))
+
+
+def system_attributes(get_param):
+    """moto 5.1.1 knows of ReceiveMessage's attributes only under their older name."""
+
+    def wrapped(self, name, *default):
+        newer = get_param(self, "MessageSystemAttributeNames", []) if name == "AttributeNames" else []
+        return newer or get_param(self, name, *default)
+
+    return wrapped
+
+
+SQSResponse._get_param = system_attributes(SQSResponse._get_param)
 
 main(sys.argv[1:])
