@@ -1,22 +1,12 @@
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { clock } from '../support/clock.ts'
 import { startGate } from '../support/gate.ts'
 import { makeProject, type TestProject, WEB_FILES } from '../support/project.ts'
 
 const HOURS = 3600_000
 const env = { BAKE_DEFAULT_WORKER: '0', BAKE_LEASE_SECONDS: '1', BAKE_VISIBILITY_SECONDS: '3', BAKE_HOST_LINGER_MS: '20000' }
 const scratch = (dockerfile = 'FROM scratch\nCOPY server.js /\n') => ({ ...WEB_FILES, 'web/Dockerfile': dockerfile })
-const MODULE = new URL('../support/shifted-clock.ts', import.meta.url).href
-
-/** A clock for some processes of a project, wrong by what it was set to last. */
-async function clock(project: TestProject, name: string) {
-  const file = join(project.dir, '.git', `clock-${name}`)
-  const set = (offsetMs: number) => writeFile(file, String(offsetMs))
-  await set(0)
-  return { set, env: { NODE_OPTIONS: `--import=${MODULE} --disable-warning=ExperimentalWarning`, BAKE_TEST_CLOCK: file } }
-}
 
 /** The columns TOOK and ASKED of `bake builds`, newest first. */
 async function listed(project: TestProject): Promise<{ status: string; took: string; asked: string }[]> {

@@ -1,6 +1,9 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { waitFor } from '../../src/wait.ts'
 import { type Asker, type Flight, openFlight } from '../support/flight.ts'
+
+// Several processes each, on a machine that has other work too.
+vi.setConfig({ testTimeout: 120_000 })
 
 /** Three commits of one key: the first builds, the others wait for it, on two workers. */
 async function three(flight: Flight): Promise<[Asker, Asker, Asker]> {

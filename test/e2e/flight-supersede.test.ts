@@ -1,7 +1,10 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { RunningBake } from '../support/bake.ts'
 import { makeProject, type TestProject, WEB_FILES } from '../support/project.ts'
 import { openRawQueue } from '../support/queue.ts'
+
+// Several processes each, on a machine that has other work too.
+vi.setConfig({ testTimeout: 120_000 })
 
 const env = { BAKE_DEFAULT_WORKER: '0', BAKE_LEASE_SECONDS: '3', BAKE_VISIBILITY_SECONDS: '5', BAKE_HOST_LINGER_MS: '30000' }
 const files = {
