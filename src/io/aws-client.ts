@@ -40,7 +40,7 @@ export async function awsOptions(place: AwsPlace) {
     region: place.region,
     maxAttempts: loadConfig(ATTEMPTS),
     ...(endpoint === undefined ? {} : { endpoint }),
-    ...(isLoopback(endpoint) && !hasCredentials(process.env) ? { credentials: NO_CREDENTIALS } : {}),
+    ...(needsNone(place, endpoint) ? { credentials: NO_CREDENTIALS } : {}),
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
@@ -54,6 +54,10 @@ export async function awsOptions(place: AwsPlace) {
     },
   }
 }
+
+/** This machine's own queue takes any; whatever AWS credentials are around (of a profile that has run out, of a CI job) are not for it. */
+const needsNone = (place: AwsPlace, endpoint: string | undefined): boolean =>
+  isLoopback(place.endpoint) || (isLoopback(endpoint) && !hasCredentials(process.env))
 
 const NO_CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local' }
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }

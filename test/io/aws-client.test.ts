@@ -118,6 +118,13 @@ describe('credentials', () => {
     expect(s3.seen.at(-1)?.authorization).toContain('Credential=MINE/')
   })
 
+  it('of AWS are nothing to this machine’s own queue, which needs none: ones that do not work must not keep it from answering', async () => {
+    await using s3 = await startListener()
+    Object.assign(process.env, { AWS_WEB_IDENTITY_TOKEN_FILE: '/nonexistent', AWS_PROFILE: 'none' })
+    await new S3Ledger({ region: REGION, bucket: 'some-bucket', endpoint: s3.url }).get('a')
+    expect(s3.seen.at(-1)?.authorization).toContain('Credential=local/')
+  })
+
   it('that are missing for AWS are told so, with what to do', async () => {
     const missing = { exit: 4, kind: 'world', next: expect.stringContaining('credentials') }
     await expect(new S3Ledger({ region: REGION, bucket: 'some-bucket' }).get('a')).rejects.toMatchObject({
