@@ -105,7 +105,7 @@ export const FAILURES: Failure[] = [
     source: 'containerd remotes/docker/pusher.go; 405 is a read-only docker-registry',
     error: registry(
       'registry_denied',
-      'log in where the worker runs (docker login), and see whether it may push there; then bake retry',
+      'log in where the worker runs (docker login), or on ECR give it the policy of bake setup --policies, and see whether it may push there; then bake retry',
     ),
   },
   {

@@ -36,6 +36,11 @@ function emulated(host: string, env: NodeJS.ProcessEnv): EcrRegistry | undefined
   return [...EMULATOR_HOSTS, endpoint.hostname].includes(domain) ? { account, region, fips: false } : undefined
 }
 
+/** Throws bad_setting (exit 2) for a BAKE_ECR_REGISTRIES that can't be read. */
+export function checkOverrides(env: NodeJS.ProcessEnv): void {
+  overrides(env)
+}
+
 function overrides(env: NodeJS.ProcessEnv): Map<string, EcrRegistry> {
   const words = (env.BAKE_ECR_REGISTRIES ?? '').split(',').map((word) => word.trim())
   return new Map(

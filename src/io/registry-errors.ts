@@ -1,4 +1,5 @@
 import { type BakeError, errnoOf, BakeError as Known, messageOf, unavailable } from '../errors.ts'
+import { ecrRegistry } from './ecr-host.ts'
 import { type HttpResponse, isFull } from './registry-request.ts'
 
 /** Of a transport error: `registry_unreachable`, with what the network said and what to try. */
@@ -26,7 +27,7 @@ export function refusedBy(host: string, what: string, answer: HttpResponse): Bak
   const ids = { host, status: String(answer.status) }
   if (answer.status === 401 || answer.status === 403)
     return unavailable('registry_denied', `registry ${host} refuses ${what}: ${said}`, {
-      next: `docker login ${host}, with an account that may do this; then try again`,
+      next: permissionHint(host),
       ids,
     })
   const code = codeIn(answer)
@@ -49,6 +50,12 @@ export function refusedBy(host: string, what: string, answer: HttpResponse): Bak
     answer.status === 429 ? 'wait a while, or docker login: a known account may ask more often' : `look at the log of ${host}`
   return unavailable('registry_error', `registry ${host} failed at ${what}: ${said}`, { next, ids })
 }
+
+/** What to do when `host` lets nobody in, or not for this. */
+export const permissionHint = (host: string): string =>
+  ecrRegistry(host, process.env) === undefined
+    ? `docker login ${host}, with an account that may do this; then try again`
+    : 'check the AWS credentials, and that they allow this: bake setup --policies prints what people and workers need'
 
 /** An answer that breaks the protocol. */
 export const malformed = (host: string, what: string, cause?: unknown): BakeError =>

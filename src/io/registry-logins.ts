@@ -3,7 +3,7 @@ import { BakeError } from '../errors.ts'
 import type { BuildRequest } from './builder.ts'
 import type { DockerLogin } from './docker-login.ts'
 import type { EcrTokens } from './ecr.ts'
-import { ecrHosts, ecrRegistry } from './ecr-host.ts'
+import { checkOverrides, ecrHosts, ecrRegistry } from './ecr-host.ts'
 import { basicHeader } from './registry-auth.ts'
 import { type Credentials, dockerCredentials } from './registry-credentials.ts'
 
@@ -24,8 +24,10 @@ export class RegistryLogins {
   #tokens: Promise<EcrTokens> | undefined
   readonly #refused = new Map<string, string>()
 
+  /** Throws bad_setting (exit 2) for a BAKE_ECR_REGISTRIES that can't be read. */
   constructor(env: NodeJS.ProcessEnv = process.env) {
     this.#env = env
+    checkOverrides(env)
   }
 
   /**
@@ -53,13 +55,15 @@ export class RegistryLogins {
   ): Promise<BuildLogin | undefined> {
     const { push, cacheFrom, cacheTo = '', contexts } = request
     const dockerfile = await readFile(request.dockerfile, 'utf8').catch(() => '')
-    const hosts = ecrHosts([...push, ...cacheFrom, cacheTo, ...Object.values(contexts), dockerfile], this.#env)
-    if (hosts.length === 0) return undefined
-    const logins: DockerLogin[] = []
-    for (const host of hosts) {
-      const found = await this.credentials(host)
-      if (found) logins.push({ host, ...found })
-    }
+    const own = ecrHosts([...push, ...cacheFrom, cacheTo], this.#env)
+    const bases = ecrHosts([...Object.values(contexts), dockerfile], this.#env).filter((host) => !own.includes(host))
+    if (own.length + bases.length === 0) return undefined
+    const found = await Promise.all([
+      ...own.map(async (host) => ({ host, login: await this.credentials(host) })),
+      // A Dockerfile may name a host in passing. If it pulls from there, BuildKit tells that it may not.
+      ...bases.map(async (host) => ({ host, login: await this.credentials(host).catch(() => undefined) })),
+    ])
+    const logins = found.flatMap(({ host, login }): DockerLogin[] => (login ? [{ host, ...login }] : []))
     const { writeDockerConfig } = await import('./docker-login.ts')
     const { dir: configDir, [Symbol.asyncDispose]: dispose } = await writeDockerConfig(logins, this.#env)
     const refused = () => {

@@ -51,7 +51,7 @@ describe('hosts of ECR', () => {
     const env = { BAKE_ECR_REGISTRIES: '127.0.0.1:5000=123456789012@us-east-1, proxy.corp=210987654321@eu-west-1' }
     expect(ecrRegistry('proxy.corp', env)).toEqual(at('210987654321', 'eu-west-1'))
     expect(ecrRegistry('127.0.0.1:5000', env)).toEqual(at('123456789012', 'us-east-1'))
-    expect(() => ecrRegistry('x', { BAKE_ECR_REGISTRIES: 'proxy.corp' })).toThrow(
+    expect(() => new RegistryLogins({ BAKE_ECR_REGISTRIES: 'proxy.corp' })).toThrow(
       expect.objectContaining({ code: 'bad_setting', exit: 2 }),
     )
   })
@@ -172,6 +172,24 @@ describe('a docker configuration for one build', () => {
     }
   })
 })
+
+test('a Dockerfile that names an ECR host in passing needs no AWS credentials, an image that goes there does', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'bake-ecr-'))
+  try {
+    vi.stubEnv('AWS_ENDPOINT_URL_ECR', 'http://127.0.0.1:9')
+    vi.stubEnv('DOCKER_CONFIG', dir)
+    const host = '123456789012.dkr.ecr.us-east-1.amazonaws.com'
+    const dockerfile = join(dir, 'Dockerfile')
+    await writeFile(dockerfile, `FROM scratch\nENV BASE=${host}/base\n`)
+    const build = { dockerfile, cacheFrom: [], contexts: {} }
+    await using login = await new RegistryLogins().forBuild({ ...build, push: ['localhost:5000/x:y'] })
+    expect(JSON.parse(await readFile(join(login!.configDir, 'config.json'), 'utf8'))).toMatchObject({ auths: {} })
+    const pushing = new RegistryLogins().forBuild({ ...build, push: [`${host}/x:y`] })
+    await expect(pushing).rejects.toMatchObject({ code: 'registry_unreachable', kind: 'world' })
+  } finally {
+    await rm(dir, { recursive: true })
+  }
+}, 60_000)
 
 describe('a build', () => {
   const request = (dir: string, push: string[]) => ({
