@@ -16,6 +16,8 @@ export interface Receiving {
   once: boolean
   /** Told of each message as it comes; hands back what there is no slot for. */
   accept: (message: Message) => Promise<void>
+  /** Told of receives that failed; onProblem unless there is one. */
+  onQueueError?: (text: string) => void
   onProblem: (text: string) => void
 }
 
@@ -23,6 +25,7 @@ export interface Receiving {
 export async function receiveUntil(stop: AbortSignal, options: Receiving): Promise<void> {
   const { queue, slots, stealAfterMs } = options
   const shards = options.shards ?? (() => [0])
+  const tellError = options.onQueueError ?? ((text) => options.onProblem(`queue: ${text}`))
   const polling = new Polling({ shards: queue.shards, stealAfterMs, random: Math.random }, performance.now())
   const asked = new Set<Promise<void>>()
   const bell = new Bell()
@@ -36,7 +39,7 @@ export async function receiveUntil(stop: AbortSignal, options: Receiving): Promi
     const got = await queue.receive(lane, { ...how, visibilitySeconds, signal: stop }).catch((error: unknown) => {
       const missing = error instanceof BakeError && error.code === 'queue_missing'
       // A queue beyond those that bake.yaml names is looked for, not missed.
-      if (!stop.aborted && !(missing && each.shard >= queue.shards)) options.onProblem(`queue: ${messageOf(error)}`)
+      if (!stop.aborted && !(missing && each.shard >= queue.shards)) tellError(messageOf(error))
       return missing ? ('missing' as const) : ('failed' as const)
     })
     const answer: Answer = typeof got === 'string' ? got : got.length

@@ -137,6 +137,33 @@ describe('a worker of a fleet', () => {
     expect(lines.at(-1)).toMatchObject({ message: 'worker drained' })
   })
 
+  test('who lives decides which shards a worker prefers: another one comes, and is killed', LONG, async () => {
+    await using fleet = await makeFleet({ shards: 4 })
+    const env = { AWS_EC2_METADATA_DISABLED: 'true', BAKE_LEASE_SECONDS: '6' }
+    const shardsOf = async (name: string) => {
+      const { workers } = JSON.parse((await fleet.bake(['status', '--json'])).stdout) as FleetStatus
+      return workers
+        .find((worker) => worker.name === name && worker.state === 'ready')
+        ?.shards.toSorted()
+        .join()
+    }
+    const become = (name: string, shards: string) =>
+      waitFor(async () => ((await shardsOf(name)) === shards ? true : undefined), {
+        what: `${name} to prefer ${shards}`,
+        deadlineMs: 60_000,
+        intervalMs: 1_000,
+      })
+    await fleet.worker('first', { env })
+    // Alone it has all of them.
+    await become('first', '0,1,2,3')
+    const second = await fleet.worker('second', { env })
+    await become('second', '0,3')
+    await become('first', '1,2')
+    second.kill('SIGKILL')
+    await second.wait()
+    await become('first', '0,1,2,3')
+  })
+
   test(
     'is unhealthy with a reason when its engine is gone or the ledger takes no heartbeat; an address in use ends it as JSON',
     LONG,
