@@ -52,7 +52,7 @@ export function refusedBy(host: string, what: string, answer: HttpResponse): Bak
 }
 
 /** What to do when `host` lets nobody in, or not for this. */
-export const permissionHint = (host: string): string =>
+const permissionHint = (host: string): string =>
   ecrRegistry(host, process.env) === undefined
     ? `docker login ${host}, with an account that may do this; then try again`
     : 'check the AWS credentials, and that they allow this: bake setup --policies prints what people and workers need'
