@@ -11,6 +11,8 @@ type Sdk = typeof import('@aws-sdk/client-s3')
 interface Connection {
   sdk: Sdk
   client: S3Client
+  /** Without TLS, as emulators are: a rule that refuses such requests would shut everybody out. */
+  plain: boolean
 }
 
 /** The region whose buckets name none: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html */
@@ -47,7 +49,9 @@ export class AwsBucket implements ResourceStore {
       this.#rules(name),
     ])
     const days = Object.keys(settings.expiryDays as Settings).map((prefix) => [prefix, expiryOf(rules, prefix)])
+    const { plain } = await this.#connected()
     return {
+      ...(plain && { unsupported: { tlsOnly: 'its endpoint is plain HTTP' } }),
       settings: {
         region,
         encrypted: encrypted ?? false,
@@ -83,7 +87,7 @@ export class AwsBucket implements ResourceStore {
       await this.#call(name, ({ sdk, client }) =>
         client.send(new sdk.PutPublicAccessBlockCommand({ Bucket, PublicAccessBlockConfiguration: NO_PUBLIC })),
       )
-    if (names.includes('tlsOnly')) {
+    if (names.includes('tlsOnly') && !(await this.#connected()).plain) {
       const Policy = JSON.stringify(withTlsOnly(await this.#policy(name), name, partitionOf(this.#region)))
       await this.#call(name, ({ sdk, client }) => client.send(new sdk.PutBucketPolicyCommand({ Bucket, Policy })))
     }
@@ -140,10 +144,14 @@ export class AwsBucket implements ResourceStore {
     })
   }
 
-  async #call<T>(bucket: string, send: (connection: Connection) => Promise<T>): Promise<T> {
+  #connected(): Promise<Connection> {
     this.#connection ??= connect(this.#region)
+    return this.#connection
+  }
+
+  async #call<T>(bucket: string, send: (connection: Connection) => Promise<T>): Promise<T> {
     try {
-      return await send(await this.#connection)
+      return await send(await this.#connected())
     } catch (error) {
       if (error instanceof Error && awsErrorName(error) === 'BucketAlreadyExists') throw taken(bucket, error)
       throw s3Error(error, { bucket, object: `s3://${bucket}`, where: this.#region })
@@ -159,7 +167,8 @@ export class AwsBucket implements ResourceStore {
 async function connect(region: string): Promise<Connection> {
   const [sdk, options] = await Promise.all([import('@aws-sdk/client-s3'), awsOptions({ service: 'S3', region })])
   // Other servers have no name in the DNS for each bucket.
-  return { sdk, client: new sdk.S3Client({ ...options, forcePathStyle: options.endpoint !== undefined }) }
+  const client = new sdk.S3Client({ ...options, forcePathStyle: options.endpoint !== undefined })
+  return { sdk, client, plain: options.endpoint?.startsWith('http:') ?? false }
 }
 
 const elsewhere = (bucket: string, region: string) =>
