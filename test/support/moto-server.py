@@ -1,5 +1,6 @@
 """Runs moto's server (python3 -m moto.server). Its CloudFormation imports every other service, and some of those packages that Debian 12 doesn't have:
-what is missing is put in their place and does nothing. bake's tests use none of those services."""
+what is missing is put in their place and does nothing. bake's tests use none of those services. Debian 13's moto, 5.1.1, also writes a few answers that AWS's SDK
+for JavaScript can't read; below they are as AWS writes them."""
 import importlib.util
 import sys
 import types
@@ -22,6 +23,7 @@ for name in OPTIONAL:
         for end in range(1, len(parts) + 1):
             sys.modules.setdefault(".".join(parts[:end]), stand_in(".".join(parts[:end])))
 
+from moto.autoscaling.models import FakeAutoScalingGroup  # noqa: E402
 from moto.ecr.models import ECRBackend  # noqa: E402
 from moto.server import main  # noqa: E402
 from moto.sqs.responses import SQSResponse  # noqa: E402
@@ -53,6 +55,18 @@ def system_attributes(get_param):
     return wrapped
 
 
+def zoned(make):
+    """moto 5.1.1 leaves the time zone out of an auto-scaling group's date."""
+
+    def wrapped(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        if isinstance(self.created_time, str) and not self.created_time.endswith("Z") and "+" not in self.created_time:
+            self.created_time += "Z"
+
+    return wrapped
+
+
+FakeAutoScalingGroup.__init__ = zoned(FakeAutoScalingGroup.__init__)
 SQSResponse._get_param = system_attributes(SQSResponse._get_param)
 
 main(sys.argv[1:])
