@@ -37,10 +37,11 @@ export async function receiveUntil(stop: AbortSignal, options: Receiving): Promi
     const { lane, ...how } = each
     const { visibilitySeconds } = options
     const got = await queue.receive(lane, { ...how, visibilitySeconds, signal: stop }).catch((error: unknown) => {
-      const missing = error instanceof BakeError && error.code === 'queue_missing'
-      // A queue beyond those that bake.yaml names is looked for, not missed.
-      if (!stop.aborted && !(missing && each.shard >= queue.shards)) tellError(messageOf(error))
-      return missing ? ('missing' as const) : ('failed' as const)
+      const code = error instanceof BakeError ? error.code : undefined
+      // A queue beyond those that bake.yaml names is looked for, not missed; a role that names the queues exactly may not even look.
+      const beyond = each.shard >= queue.shards && (code === 'queue_missing' || code === 'queue_denied')
+      if (!stop.aborted && !beyond) tellError(messageOf(error))
+      return beyond || code === 'queue_missing' ? ('missing' as const) : ('failed' as const)
     })
     const answer: Answer = typeof got === 'string' ? got : got.length
     polling.answered(each, answer, performance.now())
