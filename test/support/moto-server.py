@@ -23,9 +23,8 @@ for name in OPTIONAL:
         for end in range(1, len(parts) + 1):
             sys.modules.setdefault(".".join(parts[:end]), stand_in(".".join(parts[:end])))
 
-from moto.autoscaling.models import FakeAutoScalingGroup  # noqa: E402
+import moto.server  # noqa: E402
 from moto.ecr.models import ECRBackend  # noqa: E402
-from moto.server import main  # noqa: E402
 from moto.sqs.responses import SQSResponse  # noqa: E402
 
 
@@ -66,7 +65,21 @@ def zoned(make):
     return wrapped
 
 
-FakeAutoScalingGroup.__init__ = zoned(FakeAutoScalingGroup.__init__)
+def serving(create_backend_app, patched=set()):
+    """Importing auto-scaling takes as long as all the rest: only for who needs it."""
+
+    def wrapped(service):
+        if service in ("autoscaling", "cloudformation") and not patched:
+            from moto.autoscaling.models import FakeAutoScalingGroup
+
+            patched.add(service)
+            FakeAutoScalingGroup.__init__ = zoned(FakeAutoScalingGroup.__init__)
+        return create_backend_app(service)
+
+    return wrapped
+
+
+moto.server.create_backend_app = serving(moto.server.create_backend_app)
 SQSResponse._get_param = system_attributes(SQSResponse._get_param)
 
-main(sys.argv[1:])
+moto.server.main(sys.argv[1:])
