@@ -14,6 +14,7 @@ export function buildsTable(builds: BuildRecord[], paint: Palette): string {
       { title: 'BRANCH', value: (build) => build.branch ?? '', shrink: true },
       { title: 'STATUS', value: (build) => build.status, paint: (text, build) => colour(text, build, paint) },
       { title: 'TOOK', value: took, right: true },
+      { title: 'CACHES', value: (build) => build.warmth ?? '' },
       { title: 'ASKED', value: (build) => age(build.askedAt) },
     ],
     { columns: process.stdout.columns, paintTitle: paint.dim },
@@ -43,6 +44,7 @@ export function buildDetails(build: BuildRecord, paint: Palette): string {
         : `${size(build.sizeBytes)}${build.pushedBytes === undefined ? '' : `, ${size(build.pushedBytes)} pushed`}`,
     ],
     ['steps', build.steps && `${build.steps.cached} of ${build.steps.total} cached`],
+    ['caches', build.warmth],
     ['error', build.failure && `${build.failure.code}: ${build.failure.message}`],
     ['next', build.failure?.next],
   ]

@@ -11,6 +11,7 @@ import { RegistryLogins } from '../io/registry-logins.ts'
 import { materialiseSecrets } from '../io/secrets.ts'
 import { ssmParameters } from '../io/secrets-ssm.ts'
 import { WorkTree } from '../io/work-tree.ts'
+import type { WarmthBook } from '../jobs/warmth.ts'
 import type { WorkerWatch } from '../jobs/worker-watch.ts'
 import { sha256 } from '../names.ts'
 import type { Leases } from './leases.ts'
@@ -24,6 +25,8 @@ export interface Incarnation {
   leases: Leases
   settings: Settings
   watch: WorkerWatch
+  warmth: WarmthBook
+  room: ImageWorld['room']
 }
 
 /** Everything that an image job needs of this worker. */
@@ -77,6 +80,8 @@ export function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map
     defaultPlatforms: [defaultPlatform(project)],
     secrets: { materialise: (ids) => materialiseSecrets(ids, { env: process.env, parameters }) },
     emulated: emulatedPlatforms,
+    warmth: me.warmth,
+    room: me.room,
     lease: () => me.leases.current,
     onProblem: options.onProblem,
     onRecord: (record, takenFrom) => me.watch.record(record, takenFrom),

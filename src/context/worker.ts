@@ -14,9 +14,11 @@ import { Journal } from '../jobs/held.ts'
 import { receiveLoop } from '../jobs/loop.ts'
 import { Slots } from '../jobs/slots.ts'
 import { Teller } from '../jobs/tell.ts'
+import { WarmthBook } from '../jobs/warmth.ts'
 import type { TellWorker } from '../jobs/worker-events.ts'
 import { WorkerWatch } from '../jobs/worker-watch.ts'
 import { NAME_PATTERN } from '../names.ts'
+import { openRoom, warmCaches } from './caches.ts'
 import { openHooks } from './hooks.ts'
 import { imageWorld } from './image-world.ts'
 import { buryPredecessor, Leases } from './leases.ts'
@@ -75,7 +77,10 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
 
   await using leases = await Leases.open(project, identity, settings.leaseMs, watch.tell)
   const mirrors = new Map<string, Mirror>()
-  const world = imageWorld(options, { name, dir, leases, settings, watch }, mirrors)
+  const warmth = new WarmthBook(join(project.stateDir, 'warmth'))
+  using room = openRoom({ project, slots, warmth, watch })
+  const me = { name, dir, leases, settings, watch, warmth, room: () => room.forBuild() }
+  const world = imageWorld(options, me, mirrors)
   const teller = new Teller({
     ledger: project.ledger,
     hooks: openHooks(project.config.notify, process.env),
@@ -86,6 +91,7 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
   using _upkeep = packWhenIdle(slots, mirrors, options)
   const { engine } = world
   await using life = await openLife({ ...options, name, slots, queue, engine, leases, settings, departure, watch })
+  await using _warm = await warmCaches({ ...options, slots, world, settings, watch, shards: () => life.shards })
   options.onReady?.({ name, slots: slots.count })
   watch.enter('ready')
   try {
@@ -103,6 +109,7 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
       drain: options.drain,
       abort: options.abort,
       once: options.once,
+      onQueueError: (text) => watch.tell({ type: 'queue-error', text }),
       onProblem: options.onProblem,
     })
     if (life.unsettled) await queue.settled()

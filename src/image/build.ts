@@ -6,6 +6,7 @@ import { formatReference } from '../reference.ts'
 import { openBuildLog } from './build-log.ts'
 import { giveUp, MAX_DELIVERIES, settle, tooOften } from './give-up.ts'
 import { JobRecord } from './job-record.ts'
+import { writeLatest } from './latest.ts'
 import { makeImage, verifyJob } from './make.ts'
 import { moveBranch, tagCommit, writeImageDocument } from './publish.ts'
 import { type PublishedEntry, takeTurn } from './turn.ts'
@@ -64,6 +65,7 @@ async function oneTurn(job: ImageJob, record: JobRecord, world: ImageWorld, tool
   Promise.resolve(fetched).catch(() => {})
   await writeImageDocument(job, published, world)
   await failpoint('image-document')
+  if (published.own) await writeLatest(job, published, world)
   // It was built for the others that asked, who tag their own commits.
   if (record.detached) return { do: 'remove' }
   const tag = await tagCommit(job, published, world)
@@ -119,7 +121,7 @@ async function buildAndPublish(
     if (!claims) return 'lost'
     await watch.end()
     if (!record.detached) await phase('tagging')
-    Object.assign(record.now, { pushedBytes: made.pushedBytes, steps: made.steps })
+    Object.assign(record.now, { pushedBytes: made.pushedBytes, steps: made.steps, warmth: made.warmth })
     return { ...made, claims, n: claims.next - 1, own: true }
   } catch (error) {
     const reason = watch.signal.aborted ? watch.signal.reason : error

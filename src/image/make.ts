@@ -1,12 +1,14 @@
 import { dirname } from 'node:path'
 import type { ImageDefinition } from '../config.ts'
-import { refused, unavailable } from '../errors.ts'
+import { messageOf, refused, unavailable } from '../errors.ts'
 import type { StoryEvent } from '../events.ts'
 import { failpoint } from '../failpoint.ts'
 import type { BuildRequest } from '../io/builder.ts'
 import type { Manifest } from '../io/registry.ts'
 import type { ImageJob, Pin } from '../jobs/job.ts'
+import type { BuildRecord } from '../jobs/records.ts'
 import type { Redactor } from '../jobs/redact.ts'
+import { type Warm, warmthOf } from '../jobs/warmth.ts'
 import { buildIdTime, keys, tags } from '../names.ts'
 import { formatReference } from '../reference.ts'
 import { localPinReference } from './dockerfile.ts'
@@ -23,7 +25,10 @@ export interface MadeImage {
   sizeBytes: number
   pushedBytes: number
   steps: { total: number; cached: number }
+  warmth: Warmth
 }
+
+type Warmth = NonNullable<BuildRecord['warmth']>
 
 interface Reporting {
   signal: AbortSignal
@@ -89,10 +94,23 @@ export async function makeImage(
     }
     await tell(event)
   }
+  const before = request.noCache ? undefined : await world.warmth.of(engine.id, job.image)
   const result = await world.builder(engine).build(request, { signal, onEvent })
+  const warmth = warmthOf(before, result)
+  await tell({ type: 'note', t: Date.now(), level: 'info', text: warmthText(warmth, world.worker, before) })
   if (period !== undefined) await world.ledger.put(period, { version: 1, build: job.build })
   await phase('publishing')
-  return { ...(await inspectPushed(job, tag, result.digest, world)), steps: result.steps }
+  const pushed = await inspectPushed(job, tag, result.digest, world)
+  const warm = { digest: pushed.digest, by: 'built-here', at: Date.now() } as const
+  await world.warmth.note(engine.id, job.image, warm).catch((error) => world.onProblem(`what is warm here: ${messageOf(error)}`))
+  return { ...pushed, steps: result.steps, warmth }
+}
+
+const warmthText = (warmth: Warmth, worker: string, before: Warm | undefined): string => {
+  const ago = before && `${Math.max(0, Math.round((Date.now() - before.at) / 60_000))} min ago`
+  if (warmth === 'built-here') return `caches: built on ${worker} ${ago}`
+  if (warmth === 'warmed') return `caches: warmed on ${worker} ${ago}`
+  return warmth === 'registry' ? 'caches: those of the registry' : 'caches: cold'
 }
 
 /** The commit's own bake.yaml decides; a job whose key doesn't follow from it was made by another bake, or by nobody honest. */
@@ -157,7 +175,7 @@ async function inspectPushed(
   tag: string,
   digest: string | undefined,
   world: ImageWorld,
-): Promise<Omit<MadeImage, 'steps'>> {
+): Promise<Omit<MadeImage, 'steps' | 'warmth'>> {
   const target = world.target(job.image)
   const manifest = await world.registry.manifest(digest === undefined ? { ...target, tag } : { ...target, digest })
   if (!manifest) {

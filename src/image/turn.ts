@@ -101,6 +101,7 @@ export async function takeTurn(
         continue
       }
     }
+    if ((await world.room()) === 'later') return { kind: 'later' }
     lease.check()
     const claimed = await append(world.ledger, claims, {
       state: 'claimed',

@@ -5,6 +5,7 @@ import type { GitObjects } from '../io/git-objects.ts'
 import type { Ledger } from '../io/ledger.ts'
 import type { Reference, Registry } from '../io/registry.ts'
 import type { BuildRecord } from '../jobs/records.ts'
+import type { WarmthBook } from '../jobs/warmth.ts'
 
 /** The worker's copy of a repository. */
 export interface Source {
@@ -44,6 +45,10 @@ export interface ImageWorld {
   defaultPlatforms: string[]
   secrets: SecretStore
   emulated(): Promise<string[]>
+  /** What this worker's caches were filled with. */
+  warmth: Pick<WarmthBook, 'of' | 'note'>
+  /** Asked before a claim: whether there is room for a build. `later`: others shall have it. Throws disk_short (exit 4). */
+  room(): Promise<'room' | 'later'>
   /** What this worker claims with now. One that was lost stays lost: take it once per job. */
   lease(): Lease
   /** Told whenever the record of a build that this worker has is another. `takenFrom`: the dead owner of the claim before the newest. */

@@ -7,6 +7,8 @@ export interface BuildRequest {
   dockerfile: string
   /** References to push, one or more, `host/path:tag`. */
   push: string[]
+  /** Push nothing: the engine itself keeps the image under this name, so that every layer of it is here and unpacked. */
+  keepAs?: string | undefined
   target?: string | undefined
   platforms: string[]
   args: Record<string, string>
@@ -33,6 +35,8 @@ export interface BuildResult {
   /** Digest of what was pushed, when the engine tells it (the containerd image store does). */
   digest?: string | undefined
   steps: { total: number; cached: number }
+  /** One of `cacheFrom` was there. */
+  cacheFound: boolean
 }
 
 /** One BuildKit build through buildx. Emits its events as they come, and reads on only after what onEvent returned settled (backpressure). Throws BakeError: dockerfile_failed (user's), registry_*, engine_*, disk_full (world's). */

@@ -41,7 +41,8 @@ export interface FailedStep {
 export class BuildEvents {
   readonly #steps = new Map<string, Step>()
   #numbers = 0
-  #failed: { step: Step; error: string } | undefined;
+  #failed: { step: Step; error: string } | undefined
+  #cacheFound = false;
 
   *take(status: SolveStatus): Generator<BuildEvent> {
     for (const vertex of status.vertexes ?? []) yield* this.#begin(vertex)
@@ -80,6 +81,11 @@ export class BuildEvents {
     return { total: counted.length, cached: counted.filter((step) => step.state === 'cached').length }
   }
 
+  /** A cache in a registry was there to be read. */
+  get cacheFound(): boolean {
+    return this.#cacheFound
+  }
+
   /** The step whose error failed the build. Its tail is whole once `end` was taken. */
   get failed(): FailedStep | undefined {
     if (this.#failed === undefined) return undefined
@@ -97,6 +103,7 @@ export class BuildEvents {
 
   *#finish(vertex: Vertex): Generator<BuildEvent> {
     if (vertex.completed === undefined && !vertex.cached) return
+    if (vertex.name.startsWith('importing cache manifest') && !vertex.error) this.#cacheFound = true
     const step = this.#step(vertex.digest, vertex.name)
     const t = Date.parse(vertex.completed ?? vertex.started ?? '') || Date.now()
     const state = isUnmovedBase(step) && stateOf(vertex) === 'done' ? 'cached' : stateOf(vertex)

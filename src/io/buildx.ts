@@ -68,7 +68,7 @@ export class BuildxBuilder implements Builder {
     const digest = await readDigest(metadataFile)
     await clean(request.configDir, metadataFile)
     signal.throwIfAborted()
-    if (exit.code === 0) return { digest, steps: events.steps }
+    if (exit.code === 0) return { digest, steps: events.steps, cacheFound: events.cacheFound }
     const failure = await classifyFailure({ text, step: events.failed, exit, freeBytes, dataRoot, push: request.push })
     if (failure.code === 'registry_denied' || failure.code === 'base_pull_failed') login?.refused()
     throw failure

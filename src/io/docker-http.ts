@@ -19,7 +19,7 @@ export interface Answer {
  */
 export async function callEngine(
   endpoint: DockerEndpoint,
-  method: 'GET' | 'POST',
+  method: 'GET' | 'POST' | 'DELETE',
   path: string,
   timeoutMs = TIMEOUT_MS,
 ): Promise<Answer> {

@@ -49,6 +49,10 @@ export class DockerEngine implements Engine {
     await this.#call('POST', `/images/${inPath(source)}/tag?${new URLSearchParams({ repo: repository, tag })}`)
   }
 
+  async untag(reference: string): Promise<void> {
+    await this.#call('DELETE', `/images/${inPath(reference)}`, NO_SUCH_IMAGE)
+  }
+
   async cacheUse(): Promise<CacheUse> {
     const { body } = await this.#call('GET', '/system/df?type=build-cache', [], CACHE_TIMEOUT_MS)
     const records: { Size: number; Shared: boolean; LastUsedAt?: string | null; CreatedAt: string }[] =
@@ -76,7 +80,7 @@ export class DockerEngine implements Engine {
   }
 
   /** Throws engine_error (exit 4) for a status of 400 or more that isn't `expected`. */
-  async #call(method: 'GET' | 'POST', path: string, expected: number[] = [], timeoutMs?: number): Promise<Answer> {
+  async #call(method: 'GET' | 'POST' | 'DELETE', path: string, expected: number[] = [], timeoutMs?: number): Promise<Answer> {
     const endpoint = await this.#where()
     const answer = await callEngine(endpoint, method, path, timeoutMs)
     if (answer.status < 400 || expected.includes(answer.status)) return answer

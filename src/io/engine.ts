@@ -33,6 +33,8 @@ export interface Engine {
   image(reference: string): Promise<EngineImage | undefined>
   /** Names the local image `source` (id or reference) `repository:tag` too. */
   tag(source: string, repository: string, tag: string): Promise<void>
+  /** Takes a name away, and the image when it was the last; none is fine. */
+  untag(reference: string): Promise<void>
   cacheUse(): Promise<CacheUse>
   /** Throws away of the build cache what was left alone for longest, until `keepBytes` are left; bytes freed. What a build uses stays. */
   pruneCache(keepBytes: number): Promise<number>
