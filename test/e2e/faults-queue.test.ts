@@ -178,6 +178,20 @@ describe('jobs that no honest asker sent', () => {
   )
 })
 
+test('a job under the id of somebody else’s build: in the dead letters, and that record stays as it was', async () => {
+  await using scene = await open()
+  const { project, queue, worker } = scene
+  const [honest] = await project.builds()
+  const commit = await project.repo.commit({ 'README.md': 'another commit\n' })
+  const body = JSON.stringify(await scene.job({ build: honest!.build, commit }))
+  await queue.send(body)
+  await settled(queue, { dead: 1 })
+  expect(await queue.dead()).toEqual([{ body, reason: 'job_mismatch' }])
+  expect(await project.builds()).toEqual([honest])
+  expect(await project.tagged(`sha-${commit}`)).toBeUndefined()
+  await worker.waitFor('stderr', new RegExp(`a job names build ${honest!.build}, which is another one's`))
+})
+
 describe('deliveries that a queue may make', () => {
   test('the same job twice: built once, both messages gone', async () => {
     await using scene = await open()
