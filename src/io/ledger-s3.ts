@@ -11,8 +11,9 @@ import { s3Error } from './ledger-s3-errors.ts'
 
 /** What ListObjectsV2 gives at most per call. */
 const PAGE = 1_000
-/** How long a create is tried whose outcome nobody knows: as long as a lease. Afterwards the claim that may be there is nobody's, and taken over. */
-const CREATE_MS = 20_000
+/** How long a create is tried whose outcome nobody knows: longer than leases are, so that a claim that was made all the same is not a live worker's. */
+const CREATE_MS = 60_000
+const LONGEST_PAUSE_MS = 5_000
 const RETRY_MS = 200
 const UNDECIDED = new Set(['ledger_unreachable', 'ledger_throttled'])
 /** A connection that breaks within an answer's body is beyond the SDK's own retries. */
@@ -55,7 +56,7 @@ export class S3Ledger implements Ledger {
     const nonce = 'nonce' in document && typeof document.nonce === 'string' ? document.nonce : randomUUID()
     const input = exclusively(document, nonce)
     const end = performance.now() + CREATE_MS
-    for (let pauseMs = RETRY_MS; ; pauseMs *= 2) {
+    for (let pauseMs = RETRY_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       try {
         const made = await this.#exclusive(key, input)
         if (made !== undefined) return made

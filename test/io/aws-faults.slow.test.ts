@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { S3Ledger } from '../../src/io/ledger-s3.ts'
 import { SqsQueue } from '../../src/io/queue-sqs.ts'
@@ -120,6 +121,16 @@ describe('S3Ledger when S3', () => {
     proxy.inject(put, 'lost', 1)
     proxy.inject({ service: 's3', action: 'HEAD' }, 'reset', BEYOND_THE_SDK)
     expect(await ledger.create('a', { by: 'us' })).toBe(true)
+  })
+
+  it('is down for longer than the SDK tries while a create is under way: it is decided when S3 is back', async () => {
+    proxy.inject(put, 'lost', 1)
+    proxy.inject({ service: 's3' }, { status: 500, code: 'InternalError' })
+    const made = ledger.create('a', { by: 'us' })
+    await sleep(6_000)
+    proxy.heal()
+    expect(await made).toBe(true)
+    expect(await other.get('a')).toEqual({ by: 'us' })
   })
 
   it('breaks off in the middle of an answer: documents, chunks and lists arrive whole', async () => {
