@@ -21,6 +21,8 @@ export interface InstanceOptions {
 
 /** The EC2 instance under a worker: what it announces, and what its group is told. Inert where there is none. */
 export interface Instance extends AsyncDisposable {
+  /** Resolves when it is known what this runs on and whether that is announced to go: within a second where there is no metadata service, 5 s at most. */
+  readonly known: Promise<void>
   /** To call around each job: protects the instance from scale-in first, where it is in a group. Never throws by itself. */
   during<T>(job: () => Promise<T>): Promise<T>
 }
@@ -34,9 +36,12 @@ const NO_HOOK_MS = 30_000
 /** The metadata service of an instance that is just booting may be late; after that there is none. */
 const PROBE_PAUSES_MS = [0, 10_000, 30_000]
 
-export const noInstance: Instance = { during: (job) => job(), async [Symbol.asyncDispose]() {} }
+/** A worker starts without knowing, rather than late: Auto Scaling may be out of reach, and is tried again and again. */
+const KNOWN_MS = 5_000
 
-/** Begins to look in the background: starting a worker doesn't wait for it, its first job does (two seconds at most where there is no such service). */
+export const noInstance: Instance = { known: Promise.resolve(), during: (job) => job(), async [Symbol.asyncDispose]() {} }
+
+/** Begins to look in the background. */
 export function openInstance(options: InstanceOptions): Instance {
   const metadata = InstanceMetadata.of()
   return metadata === undefined ? noInstance : new Ec2Instance(metadata, options)
@@ -46,7 +51,7 @@ class Ec2Instance implements Instance {
   readonly #metadata: InstanceMetadata
   readonly #options: InstanceOptions
   readonly #over = new AbortController()
-  readonly #known: Promise<void>
+  readonly known: Promise<void>
   readonly #watching: Promise<void>
   readonly #seen = new Set<InstanceNotice['kind']>()
   #id: string | undefined
@@ -59,12 +64,12 @@ class Ec2Instance implements Instance {
     this.#metadata = metadata
     this.#options = options
     const first = Promise.withResolvers<void>()
-    this.#known = first.promise
+    this.known = first.promise
+    setTimeout(first.resolve, KNOWN_MS).unref()
     this.#watching = this.#watch(first.resolve)
   }
 
   async during<T>(job: () => Promise<T>): Promise<T> {
-    await this.#known
     const protection = this.#protection
     if (protection === undefined) return job()
     await protection.hold()
@@ -87,11 +92,7 @@ class Ec2Instance implements Instance {
   }
 
   async #watch(known: () => void): Promise<void> {
-    try {
-      if (!(await this.#identify(known))) return
-    } finally {
-      known()
-    }
+    if (!(await this.#identify(known))) return known()
     let troubled = false
     while (!this.#over.signal.aborted) {
       try {
@@ -101,6 +102,7 @@ class Ec2Instance implements Instance {
         if (!troubled) this.#options.onProblem(messageOf(error))
         troubled = true
       }
+      known()
       await sleep(POLL_MS, undefined, { signal: this.#over.signal, ref: false }).catch(() => {})
     }
   }

@@ -16,12 +16,14 @@ export function openFleet(project: Project): FleetLooker {
   const members = new Members(project.ledger, { goneLookMs: 5_000 })
   const backlog = new BacklogReader(project.ledger)
   const queues = new QueueFinder(project)
+  const deadLetters = deadLetterCount()
   return {
     async look() {
       const problems: string[] = []
       const [seen, queue] = await Promise.all([members.look(), queues.find()])
-      const counts = await countsOf(queue).catch((error: unknown) => void problems.push(messageOf(error)))
-      const waiting = counts?.depths.reduce((sum, { visible, delayed }) => sum + visible + delayed, 0)
+      const tell = (error: unknown) => void problems.push(messageOf(error))
+      const [depths, dead] = await Promise.all([queue?.depths().catch(tell), deadLetters(queue).catch(tell)])
+      const waiting = depths?.reduce((sum, { visible, delayed }) => sum + visible + delayed, 0)
       const found = await backlog.look(waiting ?? Number.POSITIVE_INFINITY)
       return {
         project: project.config.project,
@@ -29,8 +31,8 @@ export function openFleet(project: Project): FleetLooker {
         aws: project.aws !== undefined,
         serving: queue !== undefined,
         workers: workersOf(seen),
-        queues: queuesOf(counts?.depths, found),
-        ...(counts && { dead: counts.dead }),
+        queues: queuesOf(depths ?? undefined, found),
+        ...(dead !== undefined && { dead }),
         failures: failuresOf(found),
         problems,
       }
@@ -39,10 +41,19 @@ export function openFleet(project: Project): FleetLooker {
   }
 }
 
-async function countsOf(queue: Queue | undefined) {
-  if (queue === undefined) return undefined
-  const [depths, { dead }] = await Promise.all([queue.depths(), queue.depth()])
-  return { depths, dead }
+/** Dead letters change seldom, and asking for them asks for every queue again. */
+const DEAD_MS = 15_000
+
+/** How many jobs are in the dead-letter queue, as counted not long ago. */
+function deadLetterCount(): (queue: Queue | undefined) => Promise<number | undefined> {
+  let known: { of: Queue; dead: number; atMs: number } | undefined
+  return async (queue) => {
+    if (queue === undefined) return undefined
+    if (known?.of === queue && performance.now() - known.atMs < DEAD_MS) return known.dead
+    const { dead } = await queue.depth()
+    known = { of: queue, dead, atMs: performance.now() }
+    return dead
+  }
 }
 
 /** The queue of a fleet, or of the host process that runs now: one that ends and comes again may have another port. */

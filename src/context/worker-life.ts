@@ -127,6 +127,8 @@ export async function openLife(options: LifeOptions): Promise<WorkerLife> {
     if (type === 'handed-back') handedBackMs = performance.now()
   })
 
+  // A worker that is started again on a machine that is about to go takes no job.
+  await instance.known
   const opened = undo.move()
   return {
     get shards() {

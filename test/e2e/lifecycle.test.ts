@@ -149,6 +149,17 @@ test('two workers of one terminated instance: only the last to end completes the
   expect(lifecycle.completed).toEqual([`${instance} CONTINUE`])
 })
 
+test('a worker that is started again on an instance that is about to go takes no job', LONG, async () => {
+  await using fleet = await makeFleet()
+  await using imds = await startImds()
+  imds.interrupt(100)
+  const build = await ask(fleet)
+  const worker = await fleet.start(['worker', '--name', 'again'], { env: imds.env }).wait()
+  expect(worker, worker.stderr).toMatchObject({ code: 0, stderr: expect.stringContaining('spot interruption') })
+  expect(await readBuild(fleet.ledger, build.build)).toMatchObject({ status: 'queued' })
+  expect(await claimsOf(fleet, build)).toEqual({ states: [], burned: 0 })
+})
+
 test('SIGTERM with a limit: what runs at its end is handed back, and the worker ends with 0', LONG, async () => {
   await using gate = await startGate()
   await using fleet = await makeFleet(gated(gate.dockerfile))
