@@ -71,9 +71,11 @@ const fleet = z.strictObject({
     .max(64)
     .optional()
     .describe('Queues that the work is spread over, so that a branch finds its warm worker.'),
-  steal_after: duration.optional().describe('After this time any worker takes the job of a busy one.'),
+  steal_after: duration
+    .optional()
+    .describe('A worker that always has work of its own takes a job from another shard this often. Default: 60s.'),
   supersede: z.boolean().optional().describe("A newer commit of a branch replaces the branch's queued ones."),
-  prefix: name.optional().describe('In front of the names of everything that bake creates in the account.'),
+  prefix: name.optional().describe("In front of the ledger's keys, so that two fleets can share a bucket."),
 })
 
 const worker = z.strictObject({

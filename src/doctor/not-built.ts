@@ -9,9 +9,7 @@ export function notBuiltYet(config: Config): string[] {
   const parts: [string, boolean][] = [
     ['machine', config.machine !== undefined],
     ['stacks', config.stacks.length > 0],
-    ['fleet', Object.keys(config.fleet).length > 0],
     ['worker.bakes', config.worker.bakes],
-    ['worker.disk', config.worker.disk !== undefined],
     ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],
   ]
   return parts.filter(([, used]) => used).map(([name]) => name)

@@ -46,7 +46,7 @@ describe('problems in bake.yaml', () => {
       '6 machine.services.a.environment: unknown key (env)',
       '6 machine.services.a.healthcheck: unknown key (health)',
     ])
-    expect(top('aws: { region: us-east-1, queue: q, bucket: abc, qqqqqqqq: 1 }')).toEqual([
+    expect(top('aws: { region: us-east-1, queue: q, bucket: abc, qqqqqqqq: 1 }\nrepository: git@h:x\nregistry: h:1/x')).toEqual([
       '3 aws.qqqqqqqq: unknown key; known here: region, queue, bucket',
     ])
   })
