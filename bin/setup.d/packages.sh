@@ -21,13 +21,13 @@ can_install() {
 }
 die_by_hand() {
   die "bin/setup installs packages on Debian and Ubuntu only, and this is $(distribution)" \
-    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap${tests:+; for the tests moto $MOTO_AT_LEAST or newer with its server (https://docs.getmoto.org)}" \
+    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap${tests:+; for the tests moto $MOTO_AT_LEAST or newer with its server (https://docs.getmoto.org), docker compose 2 and shellcheck}" \
     'then run bin/setup again: it starts the rest'
 }
 # Debian 12 itself has Engine 20.10, no buildx and no moto. Debian 13's run on it without touching libc or Python.
 needs_trixie() {
   [ "$(os ID)" = debian ] && [ "$(os VERSION_CODENAME)" = bookworm ] &&
-    { wants 'docker.io ' || wants docker-cli || wants docker-buildx || wants python3-moto; }
+    { wants 'docker.io ' || wants docker-cli || wants docker-buildx || wants docker-compose || wants python3-moto; }
 }
 
 look_for_tools() {
@@ -61,6 +61,15 @@ look_for_moto() {
   packages+=(python3-moto python3-flask-cors)
 }
 
+# What the tests of workers/ run.
+look_for_test_tools() {
+  local version
+  # Version 1 reads another format.
+  version=$(docker compose version --short 2>/dev/null) || version=
+  if [ -n "$version" ] && version_at_least 2 "${version#v}"; then fine "docker compose $version"; else packages+=(docker-compose); fi
+  if has shellcheck; then fine 'shellcheck'; else packages+=(shellcheck); fi
+}
+
 wants() { [[ " ${packages[*]} " == *" $1"* ]]; }
 
 # First of all that is planned.
@@ -82,6 +91,10 @@ install_packages() {
   for name in "${packages[@]}"; do
     # Where Docker's own packages are installed, theirs fits. Older Ubuntu has no docker-cli of its own: docker.io brings it.
     if [ "$name" = docker-buildx ] && dpkg -s docker-ce >/dev/null 2>&1; then name=docker-buildx-plugin; fi
+    if [ "$name" = docker-compose ]; then
+      # Ubuntu's docker-compose is version 1.
+      if dpkg -s docker-ce >/dev/null 2>&1; then name=docker-compose-plugin; elif is_known docker-compose-v2; then name=docker-compose-v2; fi
+    fi
     if is_known "$name"; then known+=("$name"); elif [ "$name" != docker-cli ]; then die_unknown "$name"; fi
   done
   apt_get install --yes --no-install-recommends "${known[@]}"
