@@ -84,8 +84,9 @@ export class Teller {
     if (hooks.length === 0) return verdict
     const mine = await this.#take(build)
     if (mine === 'done') return verdict
-    // Telling may take a while, and a build needs the slot. Where too many wait already, another delivery tells.
-    if (mine === 'busy' || !tools.place.wait()) return later(verdict, LATER_SECONDS)
+    if (mine === 'busy') return later(verdict, LATER_SECONDS)
+    // Telling may take a while, and a build needs the slot. Where too many wait already, another delivery tells; of what is to be buried there is none.
+    if (!tools.place.wait() && verdict.do !== 'bury') return later(verdict, LATER_SECONDS)
     await failpoint('telling')
     const told = await Promise.all(hooks.map((hook) => this.#send(hook, record, tools)))
     if (told.includes('stopped')) return later(verdict, 0)

@@ -135,6 +135,14 @@ describe('nobody is told', () => {
     expect(await after(REMOVE)).toEqual(REMOVE)
     expect(server.calls).toHaveLength(1)
   })
+
+  test('but of what goes to the dead letters, which has no other delivery: it is told all the same', async () => {
+    await using server = await startHookServer()
+    const place = { slot: tools().place.slot, wait: () => false }
+    const bury: Verdict = { do: 'bury', reason: 'x' }
+    expect(await teller([{ slack: { url: server.url } }]).after(bury, { place })).toEqual(bury)
+    expect(server.calls).toHaveLength(1)
+  })
 })
 
 describe('a hook that fails', () => {
