@@ -1,5 +1,5 @@
-import { statfs } from 'node:fs/promises'
 import { messageOf } from '../errors.ts'
+import { diskOf } from '../io/disk.ts'
 import type { Engine } from '../io/engine.ts'
 import type { Queue } from '../io/queue.ts'
 import { preferredShards } from '../jobs/affinity.ts'
@@ -7,10 +7,11 @@ import type { Departure } from '../jobs/departure.ts'
 import type { ImageJob } from '../jobs/job.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
 import { Member, Members } from '../jobs/members.ts'
-import { read, type WorkerDocument, workerDocumentSchema } from '../jobs/records.ts'
+import type { WorkerDocument } from '../jobs/records.ts'
+import type { Room } from '../jobs/room.ts'
 import type { Slots } from '../jobs/slots.ts'
+import type { WarmthBook } from '../jobs/warmth.ts'
 import type { WorkerWatch } from '../jobs/worker-watch.ts'
-import { keys } from '../names.ts'
 import { packageVersion } from '../package-root.ts'
 import { type Instance, noInstance, openInstance } from './instance.ts'
 import type { Leases } from './leases.ts'
@@ -24,6 +25,8 @@ export interface LifeOptions {
   slots: Slots
   queue: Queue
   engine: Engine
+  warmth: WarmthBook
+  room: Room
   leases: Leases
   settings: Settings
   departure: Departure
@@ -49,13 +52,15 @@ const LOOK_MS = 15_000
 const LONG_POLL_MS = 20_000
 /** What a document tells of the disk is that old at most, while something changes. */
 const DISK_MS = 60_000
+/** Enough to tell how warm a worker is, and small in the ledger. */
+const MAX_WARM = 50
 
 /** Joins the fleet. Throws what `--listen` can't be served for (exit 2 or 4); the rest it tells of and lives without. */
 export async function openLife(options: LifeOptions): Promise<WorkerLife> {
   const { project, name, slots, queue, leases, settings, departure, watch, onProblem } = options
   const { ledger } = project
   await using undo = new AsyncDisposableStack()
-  const disk = new Disk(options)
+  const machine = new Machine(options)
   let instanceId: string | undefined
   let member: Member | undefined
   let shards = preferredShards(name, [name], queue.shards)
@@ -65,10 +70,10 @@ export async function openLife(options: LifeOptions): Promise<WorkerLife> {
     ...{ version: 1, name, owner: leases.current.owner, bake: packageVersion(), platform: machinePlatform() },
     ...{ state: watch.state, slots: slots.count, leaseMs: settings.leaseMs, startedAt, at: Date.now(), shards },
     running: watch.running,
-    warm: watch.warm,
+    warm: machine.warm,
     counts: { ...watch.counts },
     ...(instanceId !== undefined && { instance: instanceId }),
-    ...(disk.last && { disk: disk.last }),
+    ...(machine.disk && { disk: machine.disk }),
   })
 
   const fleet = new Members(ledger)
@@ -108,15 +113,17 @@ export async function openLife(options: LifeOptions): Promise<WorkerLife> {
     undo.defer(() => clearInterval(timer))
   }
 
-  // These caches may be warm from before; another instance's never are, and have another name.
-  const before = await read(ledger, keys.worker(name), workerDocumentSchema).catch(() => undefined)
-  if (before) watch.adopt(before.warm)
-  if (options.listen !== undefined) undo.use(await serveWorker({ ...options, disk: () => disk.look() }, options.listen))
+  if (options.listen !== undefined) undo.use(await serveWorker({ ...options, disk: () => machine.look() }, options.listen))
   const own = new Member(ledger, document, onProblem)
   member = own
-  const onChange = () => void disk.look().then(() => own.changed())
-  watch.listen(({ type }) => type === 'received' || type === 'problem' || onChange())
-  onChange()
+  const onWarmth = () => void machine.lookAtCaches().then(() => own.changed())
+  watch.listen((event) => {
+    if (event.type === 'received' || event.type === 'problem') return
+    // A garbage collection is told as a note.
+    if (event.type === 'warmed' || event.type === 'note' || (event.type === 'ended' && event.status === 'built')) onWarmth()
+    else void machine.look().then(() => own.changed())
+  })
+  onWarmth()
   undo.defer(async () => {
     watch.enter('ended')
     await own[Symbol.asyncDispose]()
@@ -142,27 +149,41 @@ export async function openLife(options: LifeOptions): Promise<WorkerLife> {
   }
 }
 
-/** The engine's disk, looked at now and then. */
-class Disk {
-  readonly #options: Pick<LifeOptions, 'project' | 'engine'>
+/** The engine's disk and what its caches are warm for, looked at now and then. */
+class Machine {
+  readonly #options: Pick<LifeOptions, 'project' | 'engine' | 'room' | 'warmth'>
   #lookedMs = Number.NEGATIVE_INFINITY
-  last: WorkerDocument['disk']
+  #engine: string | undefined
+  disk: WorkerDocument['disk']
+  warm: WorkerDocument['warm'] = []
 
-  constructor(options: Pick<LifeOptions, 'project' | 'engine'>) {
+  constructor(options: Pick<LifeOptions, 'project' | 'engine' | 'room' | 'warmth'>) {
     this.#options = options
   }
 
+  /** Never throws: an engine that doesn't answer is told of by the first build, and by /healthz. */
   async look(): Promise<WorkerDocument['disk']> {
-    if (performance.now() - this.#lookedMs < DISK_MS) return this.last
-    this.#lookedMs = performance.now()
-    const { engine, project } = this.#options
-    try {
-      const { dataRoot } = await engine.info()
-      const { bavail, blocks, bsize } = await statfs(dataRoot ?? project.stateDir)
-      this.last = { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
-    } catch {
-      // An engine that doesn't answer is told of by the first build, and by /healthz.
+    if (performance.now() - this.#lookedMs > DISK_MS) {
+      this.#lookedMs = performance.now()
+      await this.#lookAtDisk().catch(() => {})
     }
-    return this.last
+    const { cacheBytes } = this.#options.room
+    if (this.disk && cacheBytes !== undefined) this.disk.cacheBytes = cacheBytes
+    return this.disk
+  }
+
+  /** The same, and the images that are warm: some small files. */
+  async lookAtCaches(): Promise<void> {
+    await this.look()
+    if (this.#engine === undefined) return
+    const warm = await this.#options.warmth.list(this.#engine)
+    this.warm = warm.slice(0, MAX_WARM).map(({ image, at, by }) => ({ image, at, by }))
+  }
+
+  async #lookAtDisk(): Promise<void> {
+    const { id, dataRoot } = await this.#options.engine.info()
+    this.#engine = id
+    const { freeBytes, totalBytes } = await diskOf(dataRoot ?? this.#options.project.stateDir)
+    this.disk = { freeBytes, totalBytes }
   }
 }

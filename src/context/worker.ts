@@ -90,7 +90,7 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
   })
   using _upkeep = packWhenIdle(slots, mirrors, options)
   const { engine } = world
-  await using life = await openLife({ ...options, name, slots, queue, engine, leases, settings, departure, watch })
+  await using life = await openLife({ ...options, ...me, slots, queue, engine, departure, room })
   await using _warm = await warmCaches({ ...options, slots, world, settings, watch, shards: () => life.shards })
   options.onReady?.({ name, slots: slots.count })
   watch.enter('ready')

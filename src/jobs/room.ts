@@ -54,6 +54,7 @@ export class Room implements Disposable {
   #told: string | undefined
   #working: Promise<void> = Promise.resolve()
   #busy = false
+  #cacheBytes: number | undefined
 
   constructor(options: RoomOptions) {
     this.#options = options
@@ -80,6 +81,11 @@ export class Room implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#timer)
     this.#held?.[Symbol.dispose]()
+  }
+
+  /** What the build cache held when it was last looked at. */
+  get cacheBytes(): number | undefined {
+    return this.#cacheBytes
   }
 
   /** One look; the timer's work. Never throws. */
@@ -127,6 +133,7 @@ export class Room implements Disposable {
     if (keep === undefined) return
     await engine.pruneCache(keep)
     const { bytes, oldestUseMs } = await engine.cacheUse()
+    this.#cacheBytes = bytes
     await onCollected(id, oldestUseMs ?? Date.now())
     onNote(`build cache: ${gigabytes(used - bytes)} collected, ${gigabytes(bytes)} left`)
   }
@@ -136,6 +143,7 @@ export class Room implements Disposable {
     const { engine, disk, limits, fleet } = this.#options
     const { id, dataRoot } = await engine.info()
     const { bytes: used } = await engine.cacheUse()
+    this.#cacheBytes = used
     let keep = used
     if (limits.cacheBytes !== undefined && used > limits.cacheBytes) keep = limits.cacheBytes * (1 - HYSTERESIS)
     if (dataRoot !== undefined) {

@@ -39,13 +39,28 @@ export class WarmthBook {
     await rename(`${file}.${process.pid}`, file)
   }
 
+  /** All of it, what was filled last first. */
+  async list(engine: string): Promise<({ image: string } & Warm)[]> {
+    const images = await this.#images(engine)
+    const found = await Promise.all(
+      images.map(async (image) => {
+        const warm = await this.of(engine, image)
+        return warm && { image, ...warm }
+      }),
+    )
+    return found.filter((each) => each !== undefined).sort((a, b) => b.at - a.at)
+  }
+
   /** After a garbage collection that left what was used at `since` or later: what was filled before is gone, or part of it. */
   async forgetBefore(engine: string, since: number): Promise<void> {
-    const images = (await readdir(this.#of(engine)).catch(() => [] as string[])).filter((name) => NAME_PATTERN.test(name))
-    for (const image of images) {
+    for (const image of await this.#images(engine)) {
       const warm = await this.of(engine, image)
       if (warm && warm.at < since) await rm(this.#file(engine, image), { force: true })
     }
+  }
+
+  async #images(engine: string): Promise<string[]> {
+    return (await readdir(this.#of(engine)).catch(() => [] as string[])).filter((name) => NAME_PATTERN.test(name))
   }
 
   #of(engine: string): string {

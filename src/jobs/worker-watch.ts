@@ -4,16 +4,12 @@ import type { Verdict } from './loop.ts'
 import { type BuildRecord, ENDED, type WorkerDocument } from './records.ts'
 import type { TellWorker, WorkerEvent, WorkerState } from './worker-events.ts'
 
-/** Enough to tell how warm a worker is, and small in the ledger. */
-const MAX_WARM = 50
-
 /** What a worker is doing, folded from what is told to it; tells `listeners` of each change. */
 export class WorkerWatch {
   readonly #listeners: TellWorker[]
   readonly #running = new Map<string, { image: string; since: number }>()
   /** Received, and not ended as far as we know. */
   readonly #open = new Set<string>()
-  #warm: WorkerDocument['warm'] = []
   #state: WorkerState = 'warming'
   readonly counts = { built: 0, tagged: 0, failed: 0 }
 
@@ -28,11 +24,6 @@ export class WorkerWatch {
   /** Builds that hold a claim, oldest first. */
   get running(): WorkerDocument['running'] {
     return [...this.#running].map(([build, about]) => ({ build, ...about }))
-  }
-
-  /** Newest first. */
-  get warm(): WorkerDocument['warm'] {
-    return this.#warm
   }
 
   listen(listener: TellWorker): void {
@@ -79,15 +70,8 @@ export class WorkerWatch {
     else if (ENDED.has(status)) this.#ended(record)
   }
 
-  /** What an earlier incarnation with these caches was warm for. */
-  adopt(warm: WorkerDocument['warm']): void {
-    const known = new Set(this.#warm.map(({ image }) => image))
-    this.#warm = [...this.#warm, ...warm.filter(({ image }) => !known.has(image))].slice(0, MAX_WARM)
-  }
-
   /** The caches hold what building this image needs. */
   warmed(image: string): void {
-    this.#note(image, 'warmed')
     this.tell({ type: 'warmed', image })
   }
 
@@ -107,16 +91,11 @@ export class WorkerWatch {
     const { build, image, status, startedAt, endedAt, digest, tag, warmth, failure, supersededBy } = record
     this.#open.delete(build)
     if (status === 'built' || status === 'tagged' || status === 'failed') this.counts[status]++
-    if (status === 'built') this.#note(image, 'built-here')
     const seconds = Math.max(0, ((endedAt ?? Date.now()) - (startedAt ?? endedAt ?? Date.now())) / 1000)
     const more = Object.fromEntries(
       Object.entries({ digest, tag, warmth, failure, supersededBy }).filter(([, value]) => value !== undefined),
     )
     this.tell({ type: 'ended', build, image, status, seconds, ...more })
-  }
-
-  #note(image: string, by: 'built-here' | 'warmed'): void {
-    this.#warm = [{ image, at: Date.now(), by }, ...this.#warm.filter((each) => each.image !== image)].slice(0, MAX_WARM)
   }
 }
 

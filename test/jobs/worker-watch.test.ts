@@ -26,7 +26,7 @@ const build = (watch: WorkerWatch, of: ImageJob, end: Partial<BuildRecord>) =>
   })
 
 describe('what a worker does', () => {
-  test('a build runs from its claim to its end, is counted and leaves its image warm', async () => {
+  test('a build runs from its claim to its end and is counted', async () => {
     const events: WorkerEvent[] = []
     const watch = new WorkerWatch([(event) => events.push(event)])
     const of = job()
@@ -39,7 +39,6 @@ describe('what a worker does', () => {
       return { do: 'remove' }
     })
     expect(watch.counts).toEqual({ built: 1, tagged: 0, failed: 0 })
-    expect(watch.warm).toMatchObject([{ image: 'web', by: 'built-here' }])
     expect(events).toMatchObject([
       { type: 'received', build: of.build, image: 'web', receives: 2 },
       { type: 'claimed', build: of.build, claim: 3, takenFrom: 'dead.1' },
@@ -81,18 +80,6 @@ describe('what a worker does', () => {
     watch.leaves('stopped by SIGTERM', 80_000)
     watch.enter('ready')
     expect(watch.state).toBe('draining')
-  })
-
-  test('warm images: newest first, each once, not without end', async () => {
-    const watch = new WorkerWatch()
-    for (let i = 0; i < 60; i++) watch.warmed(`i${i}`)
-    await build(watch, job('i30'), { status: 'built', digest })
-    expect(watch.warm).toHaveLength(50)
-    expect(watch.warm.slice(0, 2)).toMatchObject([
-      { image: 'i30', by: 'built-here' },
-      { image: 'i59', by: 'warmed' },
-    ])
-    expect(new Set(watch.warm.map(({ image }) => image)).size).toBe(50)
   })
 })
 
