@@ -115,6 +115,18 @@ export function queueContract(name: string, open: () => Promise<QueueUnderTest>)
       expect(performance.now() - started).toBeLessThan(3_000)
     })
 
+    it('has settled when no receive that was given up can swallow a message any more', async () => {
+      const abort = new AbortController()
+      const poll = queue.receive('normal', { max: 1, waitSeconds: 2, visibilitySeconds: 60, signal: abort.signal })
+      await sleep(200)
+      abort.abort()
+      expect(await poll).toEqual([])
+      await queue.settled()
+      await under.other.send('normal', 'after that')
+      const got = await under.other.receive('normal', { max: 1, waitSeconds: 5, visibilitySeconds: 30 })
+      expect(got).toMatchObject([{ body: 'after that', receives: 1 }])
+    })
+
     it('asks nothing when the signal is aborted already', async () => {
       await queue.send('normal', 'stays')
       expect(await queue.receive('normal', { ...now, signal: AbortSignal.abort() })).toEqual([])
