@@ -37,7 +37,7 @@ async function project(images: string, url: string) {
 
 const told = ({ body }: HookCall) => JSON.parse(body) as { type: string; data: Record<string, unknown> }
 
-describe('notify:', () => {
+describe('notify:', { timeout: 240_000 }, () => {
   test('a build that fails and one that doesn’t are told once each, where the worker’s own bake.yaml says', async () => {
     await using server = await startHookServer()
     await using it = await project('{ web: web, jobs: jobs }', server.url)
@@ -113,5 +113,5 @@ describe('notify:', () => {
     expect(worker.lines('stderr').join('\n')).not.toContain('/signed')
     worker.kill('SIGTERM')
     expect((await worker.wait()).code).toBe(0)
-  }, 180_000)
+  })
 })

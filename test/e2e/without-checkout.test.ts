@@ -21,7 +21,7 @@ async function runner() {
   }
 }
 
-describe('bake image without a checkout', () => {
+describe('bake image without a checkout', { timeout: 240_000 }, () => {
   test('BAKE_REPOSITORY is all that it needs: the commit’s images, under the names of a build from a checkout', async () => {
     await using it = await runner()
     const env = { BAKE_REPOSITORY: it.project.dir }
