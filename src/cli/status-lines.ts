@@ -63,16 +63,14 @@ function workerLines({ workers, queues }: FleetStatus, { columns, now, paint }: 
   const of = (tell: (worker: WorkerStatus) => string) => (row: WorkerRow) => (row.worker === undefined ? '' : tell(row.worker))
   const sharded = queues.some(({ shard }) => shard > 0)
   const all: (Column<WorkerRow> & { drop?: number })[] = [
-    { title: 'WORKER', value: of(({ name }) => name), shrink: true },
+    { title: 'WORKER', value: of(({ name }) => name), shrink: true, least: 16 },
     {
       title: 'STATE',
-      value: of(({ state, beatAge }) =>
-        state === 'lost' && beatAge !== undefined ? `lost ${age(now - beatAge * 1000, now)}` : state,
-      ),
+      value: of(({ state }) => state),
       paint: (text, row) => paint[STATE_COLOURS[row.state]](text),
     },
     { title: 'SLOTS', value: of(({ busy, slots }) => `${busy}/${slots}`), right: true },
-    { title: 'BUILDS', value: (row) => buildText(row.build, now), shrink: true, least: 22 },
+    { title: 'BUILDS', value: (row) => buildText(row, now), shrink: true, least: 22 },
     { title: 'WARM', value: of(warmText), shrink: true, drop: 2 },
     ...(sharded ? [{ title: 'SHARDS', value: of(({ shards }) => shards.join(' ')), drop: 3 }] : []),
     { title: 'DONE', value: of(({ counts }) => String(counts.built + counts.tagged)), right: true, drop: 4 },
@@ -82,7 +80,8 @@ function workerLines({ workers, queues }: FleetStatus, { columns, now, paint }: 
   return fitting(rows, all, columns, paint)
 }
 
-function buildText(build: WorkerRow['build'], now: number): string {
+function buildText({ worker, build, state }: WorkerRow, now: number): string {
+  if (state === 'lost' && worker?.beatAge !== undefined) return `last seen ${age(now - worker.beatAge * 1000, now)}`
   if (build === undefined) return ''
   const phase = build.phase === undefined ? '' : ` ${build.phase}`
   return `${build.image}${phase} ${duration(Math.max(0, (now - build.since) / 1000))} ${build.build.slice(0, 9)}`

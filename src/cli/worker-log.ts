@@ -52,7 +52,8 @@ function levelOf(event: WorkerEvent): Level {
 function eventLines(): (event: WorkerEvent) => string {
   let [name, count] = ['worker', '']
   return (event) => {
-    if (event.type === 'named') [name, count] = [`worker ${event.worker}`, `: ${event.slots} slots`]
+    if (event.type === 'named')
+      [name, count] = [`worker ${event.worker}`, `: ${event.slots} ${event.slots === 1 ? 'slot' : 'slots'}`]
     if (event.type === 'named') return `${name} starts${count}`
     if (event.type === 'lease') return `${name} beats as ${event.owner}`
     if (event.type !== 'state') return eventLine(event)

@@ -124,7 +124,7 @@ export function queueContract(name: string, open: () => Promise<QueueUnderTest>)
       await queue.settled()
       await under.other.send('normal', 'after that')
       const got = await under.other.receive('normal', { max: 1, waitSeconds: 5, visibilitySeconds: 30 })
-      expect(got).toMatchObject([{ body: 'after that', receives: 1 }])
+      expect(got.map(({ body }) => body)).toEqual(['after that'])
     })
 
     it('asks nothing when the signal is aborted already', async () => {
