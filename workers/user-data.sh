@@ -53,7 +53,7 @@ blank_disk() {
 mount_cache() {
   local disk directory
   if ! blkid --label "$LABEL" >/dev/null; then
-    disk=$(blank_disk)
+    disk=$(blank_disk || true)
     if [ -z "$disk" ]; then
       say 'no disk for the caches: they are on the root volume'
       return 0
