@@ -47,7 +47,7 @@ async function runWithNetwork(registry: TestRegistry): Promise<string> {
 
 const namesIn = async (dir: string) => (await readdir(dir)).filter((name) => name.startsWith('bake-engine-'))
 
-describe.runIf(isRoot)('an engine of its own for a worker of a test', { timeout: 180_000 }, () => {
+describe.runIf(isRoot)('an engine of its own for a worker of a test', { timeout: 300_000 }, () => {
   test('the host engine keeps its bridge and the network of a RUN before, during and after; nothing stays mounted or running', async () => {
     await using registry = await startRegistry()
     const before = await bridge()
