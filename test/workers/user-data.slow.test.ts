@@ -20,8 +20,8 @@ const DISK = '9G'
 
 /** Programs of the machine that a container can't have: they say what they were asked for. */
 const FAKES: Record<string, string> = {
-  'apt-get': 'echo "apt-get $*" >>/log',
-  'dpkg-query': 'grep -qs "^apt-get.*install" /log && echo installed',
+  'apt-get': 'echo "apt-get $*" >>/log; touch /installed',
+  'dpkg-query': '[ -e /installed ] && echo installed',
   systemctl: 'echo "systemctl $*" >>/log',
   udevadm: 'true',
   // Its own disk first, which is in use, then one that is too small, then the blank one, behind a loop device.
