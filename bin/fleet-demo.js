@@ -27,10 +27,8 @@ const USAGE = `usage: bin/fleet-demo [--workers N] [--commits N] [--kills N]
   --kills     workers killed while they build; 5 unless told
 `
 const IMAGES = ['web', 'jobs']
-const REGION = 'us-east-1'
 /** Between a kill and the next look for somebody to kill, and before a killed worker is back. */
 const PAUSE_MS = 1_500
-/** A machine with other things to do included. */
 const DEADLINE_MS = 15 * 60_000
 const TABLE_MS = 5_000
 
@@ -110,7 +108,8 @@ async function summary({ missing, fleet, bake, seconds }) {
   console.log(
     `${builds.length} jobs: ${count('built')} built, ${count('tagged')} done before and only tagged, ${count('failed')} failed`,
   )
-  console.log(`${fleet.killed} workers were killed while they built, and started again; ${dead} jobs in the dead-letter queue`)
+  const were = fleet.killed === 1 ? 'worker was' : 'workers were'
+  console.log(`${fleet.killed} ${were} killed while building, and started again; ${dead} jobs in the dead-letter queue`)
   for (const { commit, image } of missing) console.log(`missing: ${image} of ${commit}`)
   return missing.length === 0 && dead === 0 ? 0 : 3
 }
@@ -193,7 +192,7 @@ async function makeShop(work, registry, base) {
   cpSync(join(root, 'examples/shop'), dir, { recursive: true, filter: (path) => !/\/(?:node_modules|\.bake)(?:\/|$)/.test(path) })
   const edit = (file, change) => writeFileSync(join(dir, file), change(readFileSync(join(dir, file), 'utf8')))
   for (const image of IMAGES) edit(`${image}/Dockerfile`, (text) => text.replaceAll(BASE, base))
-  const aws = `repository: ${dir}\nregistry: ${registry}/shop\naws: { region: ${REGION}, queue: bake, bucket: bake-demo }\nfleet: { shards: 2 }\n`
+  const aws = `repository: ${dir}\nregistry: ${registry}/shop\naws: { region: us-east-1, queue: bake, bucket: bake-demo }\nfleet: { shards: 2 }\n`
   edit('bake.yaml', (text) => text.replace(/^project: .*\n/m, (line) => line + aws))
   const who = [
     '-c',
