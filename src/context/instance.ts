@@ -174,7 +174,8 @@ class Ec2Instance implements Instance {
   /** The group waits one heartbeat at a time; when they fail there is what is left of the last good one. */
   async #keepAlive(hook: LifecycleHook): Promise<void> {
     const { departure, onProblem } = this.#options
-    const everyMs = (hook.heartbeatSeconds * 1000) / 4
+    const heartbeatMs = hook.heartbeatSeconds * 1000
+    const everyMs = heartbeatMs / 4
     for (let lastMs = performance.now(); !this.#over.signal.aborted; ) {
       await sleep(everyMs, undefined, { signal: this.#over.signal, ref: false }).catch(() => {})
       if (this.#over.signal.aborted) return
@@ -183,7 +184,7 @@ class Ec2Instance implements Instance {
         lastMs = performance.now()
       } catch (error) {
         onProblem(messageOf(error))
-        const leftMs = lastMs + hook.heartbeatSeconds * 1000 - performance.now() - MARGIN_MS
+        const leftMs = lastMs + heartbeatMs - performance.now() - Math.min(MARGIN_MS, everyMs)
         if (leftMs < everyMs) departure.leave('the auto-scaling group gives no more time', leftMs)
       }
     }

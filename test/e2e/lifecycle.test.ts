@@ -96,31 +96,61 @@ describe('a spot interruption', () => {
   })
 })
 
-test('in an auto-scaling group: protected while busy; terminated, it finishes and completes the hook', LONG, async () => {
-  await using gate = await startGate()
-  await using fleet = await makeFleet(gated(gate.dockerfile))
-  await using lifecycle = await startLifecycle(fleet.moto.endpoint)
-  const group = await makeGroup(fleet.moto)
-  const instance = group.instances[0]!
-  await using imds = await startImds({ instance, region: REGION })
-  imds.target = 'InService'
-  const env = { ...imds.env, AWS_ENDPOINT_URL_AUTO_SCALING: lifecycle.endpoint }
-  const worker = await fleet.worker('first', { env })
-  expect(await group.protected(instance)).toBe(false)
-  const build = await ask(fleet)
-  await gate.entered()
-  expect(await group.protected(instance)).toBe(true)
+test(
+  'in an auto-scaling group: protected while busy; terminated, it asks for the time it needs, finishes and completes the hook',
+  LONG,
+  async () => {
+    await using gate = await startGate()
+    await using fleet = await makeFleet(gated(gate.dockerfile))
+    await using lifecycle = await startLifecycle(fleet.moto.endpoint)
+    const group = await makeGroup(fleet.moto)
+    const instance = group.instances[0]!
+    await using imds = await startImds({ instance, region: REGION })
+    imds.target = 'InService'
+    const env = { ...imds.env, AWS_ENDPOINT_URL_AUTO_SCALING: lifecycle.endpoint }
+    const worker = await fleet.worker('first', { env })
+    expect(await group.protected(instance)).toBe(false)
+    const build = await ask(fleet)
+    await gate.entered()
+    expect(await group.protected(instance)).toBe(true)
 
-  lifecycle.terminate(instance, { group: group.name, ...HOOK })
-  imds.target = 'Terminated'
-  await worker.waitFor('stderr', /the auto-scaling group takes this instance out of service/)
-  expect(lifecycle.completed).toEqual([])
-  gate.open()
-  expect(await worker.wait()).toMatchObject({ code: 0 })
-  expect(lifecycle.completed).toEqual([`${instance} CONTINUE`])
-  expect(lifecycle.overdue()).toEqual([])
-  expect(await claimsOf(fleet, build)).toEqual({ states: ['claimed', 'published'], burned: 0 })
-})
+    lifecycle.terminate(instance, { group: group.name, ...HOOK })
+    imds.target = 'Terminated'
+    await worker.waitFor('stderr', /the auto-scaling group takes this instance out of service/)
+    await waitFor(() => (lifecycle.heartbeats.length > 0 ? true : undefined), {
+      what: 'a heartbeat of the hook',
+      deadlineMs: 30_000,
+      intervalMs: 100,
+    })
+    expect(lifecycle.completed).toEqual([])
+    gate.open()
+    expect(await worker.wait()).toMatchObject({ code: 0 })
+    expect(lifecycle.completed).toEqual([`${instance} CONTINUE`])
+    expect(lifecycle.overdue()).toEqual([])
+    expect(await claimsOf(fleet, build)).toEqual({ states: ['claimed', 'published'], burned: 0 })
+  },
+)
+
+test.each([true, false])(
+  'an idle worker whose instance is terminated ends at once (a hook to complete: %s)',
+  LONG,
+  async (hook) => {
+    await using fleet = await makeFleet()
+    await using lifecycle = await startLifecycle(fleet.moto.endpoint)
+    const group = await makeGroup(fleet.moto, { hook })
+    const instance = group.instances[0]!
+    await using imds = await startImds({ instance, region: REGION })
+    imds.target = 'InService'
+    const worker = await fleet.worker('first', { env: { ...imds.env, AWS_ENDPOINT_URL_AUTO_SCALING: lifecycle.endpoint } })
+    if (hook) lifecycle.terminate(instance, { group: group.name, ...HOOK })
+    imds.target = 'Terminated'
+    await worker.waitFor('stderr', /the auto-scaling group takes this instance out of service/)
+    const ended = await worker.wait()
+    expect(ended, ended.stderr).toMatchObject({ code: 0 })
+    expect(ended.stderr).not.toContain('warning')
+    expect(lifecycle.completed).toEqual(hook ? [`${instance} CONTINUE`] : [])
+  },
+)
 
 test('two workers of one terminated instance: only the last to end completes the hook', LONG, async () => {
   await using gate = await startGate()

@@ -14,7 +14,8 @@ export interface TestGroup {
   protected(instance: string): Promise<boolean>
 }
 
-export const HOOK = { name: 'drain', heartbeatSeconds: 60 }
+/** The shortest heartbeat that Auto Scaling takes. */
+export const HOOK = { name: 'drain', heartbeatSeconds: 30 }
 
 /** An auto-scaling group in moto, with a termination hook unless told. */
 export async function makeGroup(moto: Moto, { size = 1, hook = true } = {}): Promise<TestGroup> {
