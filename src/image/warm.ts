@@ -54,10 +54,13 @@ export async function warmImage(
 async function repeat(request: BuildRequest, builder: ReturnType<ImageWorld['builder']>, signal: AbortSignal): Promise<void> {
   const working = new AbortController()
   const running = new Map<number, NodeJS.Timeout>()
+  const cached = new Set<number>()
   const onEvent = (event: BuildEvent) => {
     if (event.type !== 'step' || !IS_RUN.test(event.name)) return
     clearTimeout(running.get(event.step))
-    if (event.state === 'started')
+    if (event.state === 'cached') cached.add(event.step)
+    // One that was cached and starts again has its layers pulled.
+    if (event.state === 'started' && !cached.has(event.step))
       running.set(
         event.step,
         setTimeout(() => working.abort(notCached(event.name)), RUN_LIMIT_MS),

@@ -22,8 +22,9 @@ interface Step {
   seconds: number
   joiners: Map<1 | 2, LineJoiner>
   tail: string[]
-  /** A base image's layers were fetched or unpacked. */
+  /** Layers were fetched or unpacked: a base image's, or those of a step whose result came from a registry's cache. */
   moved: boolean
+  wasCached: boolean
 }
 
 export interface FailedStep {
@@ -78,7 +79,7 @@ export class BuildEvents {
   /** Steps of the Dockerfile that BuildKit looked at, and how many of them it took from a cache. */
   get steps(): { total: number; cached: number } {
     const counted = [...this.#steps.values()].filter((step) => !step.internal && step.state !== undefined)
-    return { total: counted.length, cached: counted.filter((step) => step.state === 'cached').length }
+    return { total: counted.length, cached: counted.filter(isCached).length }
   }
 
   /** A cache in a registry was there to be read. */
@@ -119,6 +120,7 @@ export class BuildEvents {
 
   #change(step: Step, state: State, t: number): BuildEvent {
     step.state = state
+    step.wasCached ||= state === 'cached'
     const seconds = state === 'started' || state === 'cached' ? {} : { seconds: Math.max(0, step.seconds) }
     return {
       type: 'step',
@@ -164,6 +166,7 @@ export class BuildEvents {
         joiners: new Map(),
         tail: [],
         moved: false,
+        wasCached: false,
       }
       this.#steps.set(digest, step)
     } else if (step.name === '' && name !== '') {
@@ -174,6 +177,9 @@ export class BuildEvents {
     return step
   }
 }
+
+/** A step of a registry's cache is found cached, and starts again when a later one needs its files: they are pulled, nothing is run. */
+const isCached = ({ state, wasCached, moved }: Step) => state === 'cached' || (state === 'done' && wasCached && moved)
 
 /** BuildKit says `cached` of a base image only when a step that isn't cached needs it; one that is only looked up is as good as cached. */
 const isUnmovedBase = (step: Step) => !step.moved && /^\[[^\]]*\] FROM /.test(step.name)

@@ -103,6 +103,21 @@ describe('steps', () => {
     },
   )
 
+  test('a step that a registry’s cache has counts as cached, also when its layers are pulled', () => {
+    const name = '[2/2] RUN npm ci'
+    const again = { started: at(2) }
+    const { events, told } = run(
+      vertex('i', 'importing cache manifest from localhost:5000/cache:web', { started: at(0), completed: at(1) }),
+      vertex('a', name, { started: at(1), completed: at(1), cached: true }),
+      vertex('a', name, again),
+      { statuses: [{ vertex: 'a', id: `sha256:${'a'.repeat(64)}`, current: 5, total: 10 }] },
+      vertex('a', name, { ...again, completed: at(9) }),
+    )
+    expect(statesOf(told).slice(-3)).toEqual(['1 cached', '1 started', '1 done'])
+    expect(events.steps).toEqual({ total: 1, cached: 1 })
+    expect(events.cacheFound).toBe(true)
+  })
+
   test('failed and canceled are told apart; unfinished steps end as canceled', () => {
     const { told, events } = run(
       RUN,
