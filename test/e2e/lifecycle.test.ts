@@ -49,8 +49,8 @@ describe('a spot interruption', () => {
       const first = await fleet.worker('first', { env: imds.env })
       const build = await ask(fleet)
       await gate.entered()
-      // 18 s: less than a build that stands still needs, and 15 of them are kept for handing back.
-      imds.interrupt(18)
+      // Less than a build that stands still needs, and 25 s are kept for handing back.
+      imds.interrupt(40)
       const noticed = performance.now()
       await first.waitFor('stderr', /spot interruption: EC2 will terminate this instance/)
       expect(await first.wait()).toMatchObject({ code: 0 })
