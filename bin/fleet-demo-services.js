@@ -42,7 +42,7 @@ export async function startRegistry(work, undo) {
 
 /** A fleet's bases are in a registry: what only this machine's engine has is nothing to those who ask. */
 export async function pushBase(registry, undo) {
-  const name = `${registry}/base:bookworm`
+  const name = `${registry}/demo-base:bookworm`
   await run('docker', ['tag', BASE, name])
   undo.defer(() => run('docker', ['image', 'rm', '--no-prune', name], { signal: undefined }).catch(() => {}))
   await run('docker', ['push', '--quiet', name])

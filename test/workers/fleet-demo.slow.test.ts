@@ -64,5 +64,5 @@ async function expectNothingLeft(output: string): Promise<void> {
       .map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
   )
   expect(processes.filter((line) => line.includes(join(temporary, 'bake')))).toEqual([])
-  expect(await docker(['image', 'ls', '--quiet', '--filter', 'reference=localhost:*/base'])).toBe('')
+  expect(await docker(['image', 'ls', '--quiet', '--filter', 'reference=localhost:*/demo-base'])).toBe('')
 }
