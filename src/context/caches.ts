@@ -32,7 +32,7 @@ export function openRoom(options: { project: Project; slots: Slots; warmth: Warm
     stateDir: project.stateDir,
     limits: project.config.worker.disk ?? {},
     fleet: project.aws !== undefined,
-    onCollected: (engine, since) => warmth.forgetBefore(engine, since),
+    onLost: (engine, lostUseMs) => warmth.forget(engine, lostUseMs),
     onNote: (text) => watch.tell({ type: 'note', text }),
     onProblem: (text) => watch.tell({ type: 'problem', text }),
   })

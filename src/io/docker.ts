@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import { unavailable } from '../errors.ts'
 import { type DockerEndpoint, dockerEndpoint } from './docker-endpoint.ts'
 import { type Answer, callEngine } from './docker-http.ts'
-import type { CacheUse, Engine, EngineImage, EngineInfo } from './engine.ts'
+import type { Collection, Engine, EngineImage, EngineInfo } from './engine.ts'
 
 /** 404; 400 for what is no reference; 301 for what the engine takes for a path with `..`. */
 const NO_SUCH_IMAGE = [404, 400, 301]
@@ -53,25 +53,25 @@ export class DockerEngine implements Engine {
     await this.#call('DELETE', `/images/${inPath(reference)}`, NO_SUCH_IMAGE)
   }
 
-  async cacheUse(): Promise<CacheUse> {
-    const { body } = await this.#call('GET', '/system/df?type=build-cache', [], CACHE_TIMEOUT_MS)
-    const records: { Size: number; Shared: boolean; LastUsedAt?: string | null; CreatedAt: string }[] =
-      JSON.parse(body).BuildCache ?? []
-    const own = records.filter(({ Shared }) => !Shared)
-    return {
-      bytes: own.reduce((sum, { Size }) => sum + Size, 0),
-      oldestUseMs:
-        records.length === 0
-          ? undefined
-          : Math.min(...records.map(({ LastUsedAt, CreatedAt }) => Date.parse(LastUsedAt ?? CreatedAt))),
-    }
+  async cacheBytes(): Promise<number> {
+    return sizeOf(await this.#records())
   }
 
-  async pruneCache(keepBytes: number): Promise<number> {
+  async collectCache(keepBytes: number): Promise<Collection> {
+    const before = await this.#records()
     // `keep-storage` is what engines before 28 understand, and later ones still do (as reserved-space).
     const query = new URLSearchParams({ all: 'true', 'keep-storage': String(Math.round(keepBytes)) })
-    const { body } = await this.#call('POST', `/build/prune?${query}`, [], CACHE_TIMEOUT_MS)
-    return JSON.parse(body).SpaceReclaimed ?? 0
+    await this.#call('POST', `/build/prune?${query}`, [], CACHE_TIMEOUT_MS)
+    const after = await this.#records()
+    const left = new Set(after.map(({ ID }) => ID))
+    const lost = before.filter(({ ID, Type }) => Type !== 'source.local' && !left.has(ID))
+    const uses = lost.map(({ LastUsedAt, CreatedAt }) => Date.parse(LastUsedAt ?? CreatedAt))
+    return { leftBytes: sizeOf(after), lostUseMs: uses.length === 0 ? undefined : Math.max(...uses) }
+  }
+
+  async #records(): Promise<CacheRecord[]> {
+    const { body } = await this.#call('GET', '/system/df?type=build-cache', [], CACHE_TIMEOUT_MS)
+    return JSON.parse(body).BuildCache ?? []
   }
 
   #where(): Promise<DockerEndpoint> {
@@ -94,6 +94,19 @@ export class DockerEngine implements Engine {
     )
   }
 }
+
+/** https://docs.docker.com/reference/api/engine/ (system/df): BuildCache. */
+interface CacheRecord {
+  ID: string
+  Type: string
+  Size: number
+  /** Also an image's of the engine. */
+  Shared: boolean
+  LastUsedAt?: string | null
+  CreatedAt: string
+}
+
+const sizeOf = (records: CacheRecord[]): number => records.reduce((sum, { Size, Shared }) => sum + (Shared ? 0 : Size), 0)
 
 const inPath = (reference: string) => reference.split('/').map(encodeURIComponent).join('/')
 

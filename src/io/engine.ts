@@ -10,11 +10,11 @@ export interface EngineInfo {
   id: string
 }
 
-/** What BuildKit keeps of earlier builds. */
-export interface CacheUse {
-  bytes: number
-  /** When what was left alone for longest was last used (ms since the epoch): a garbage collection takes that first. Undefined: there is nothing. */
-  oldestUseMs: number | undefined
+/** What a garbage collection of BuildKit's cache did. */
+export interface Collection {
+  leftBytes: number
+  /** When the last used of the steps' results that are gone was used (ms since the epoch); undefined when none is. */
+  lostUseMs: number | undefined
 }
 
 export interface EngineImage {
@@ -35,7 +35,8 @@ export interface Engine {
   tag(source: string, repository: string, tag: string): Promise<void>
   /** Takes a name away, and the image when it was the last; none is fine. */
   untag(reference: string): Promise<void>
-  cacheUse(): Promise<CacheUse>
-  /** Throws away of the build cache what was left alone for longest, until `keepBytes` are left; bytes freed. What a build uses stays. */
-  pruneCache(keepBytes: number): Promise<number>
+  /** Bytes that BuildKit keeps of earlier builds. */
+  cacheBytes(): Promise<number>
+  /** Throws away what was left alone for longest, until `keepBytes` are left. What a build uses stays. */
+  collectCache(keepBytes: number): Promise<Collection>
 }

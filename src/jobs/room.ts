@@ -24,15 +24,15 @@ const FRESH_MS = 500
 
 export interface RoomOptions {
   slots: Slots
-  engine: Pick<Engine, 'info' | 'cacheUse' | 'pruneCache'>
+  engine: Pick<Engine, 'info' | 'cacheBytes' | 'collectCache'>
   disk: (path: string) => Promise<Disk>
   stateDir: string
   /** worker.disk of bake.yaml. */
   limits: { cacheBytes?: number; freeBytes?: number }
   /** A member of a fleet: its engine is bake's own, and a job that finds no room here finds it elsewhere. */
   fleet: boolean
-  /** After a collection: whatever was used before (ms since the epoch) is gone. */
-  onCollected: (engine: string, since: number) => Promise<void>
+  /** After a collection that took steps' results, the last of them used then (ms since the epoch). */
+  onLost: (engine: string, lostUseMs: number) => Promise<void>
   onNote: (text: string) => void
   onProblem: (text: string) => void
   tickMs?: number
@@ -128,21 +128,20 @@ export class Room implements Disposable {
   }
 
   async #collect(): Promise<void> {
-    const { engine, onCollected, onNote } = this.#options
+    const { engine, onLost, onNote } = this.#options
     const { id, used, keep } = await this.#wanted()
     if (keep === undefined) return
-    await engine.pruneCache(keep)
-    const { bytes, oldestUseMs } = await engine.cacheUse()
-    this.#cacheBytes = bytes
-    await onCollected(id, oldestUseMs ?? Date.now())
-    onNote(`build cache: ${gigabytes(used - bytes)} collected, ${gigabytes(bytes)} left`)
+    const { leftBytes, lostUseMs } = await engine.collectCache(keep)
+    this.#cacheBytes = leftBytes
+    if (lostUseMs !== undefined) await onLost(id, lostUseMs)
+    onNote(`build cache: ${gigabytes(used - leftBytes)} collected, ${gigabytes(leftBytes)} left`)
   }
 
   /** How much of the build cache may stay; undefined: all of it. */
   async #wanted(): Promise<{ id: string; used: number; keep: number | undefined }> {
     const { engine, disk, limits, fleet } = this.#options
     const { id, dataRoot } = await engine.info()
-    const { bytes: used } = await engine.cacheUse()
+    const used = await engine.cacheBytes()
     this.#cacheBytes = used
     let keep = used
     if (limits.cacheBytes !== undefined && used > limits.cacheBytes) keep = limits.cacheBytes * (1 - HYSTERESIS)

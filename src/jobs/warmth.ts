@@ -51,12 +51,14 @@ export class WarmthBook {
     return found.filter((each) => each !== undefined).sort((a, b) => b.at - a.at)
   }
 
-  /** After a garbage collection that left what was used at `since` or later: what was filled before is gone, or part of it. */
-  async forgetBefore(engine: string, since: number): Promise<void> {
-    for (const image of await this.#images(engine)) {
-      const warm = await this.of(engine, image)
-      if (warm && warm.at < since) await rm(this.#file(engine, image), { force: true })
-    }
+  /**
+   * After a garbage collection that took steps' results, the last of them used at `lostUseMs`: what was filled before is gone, or part of it, and so is what was
+   * being filled then, which was noted at its end.
+   */
+  async forget(engine: string, lostUseMs: number): Promise<void> {
+    const noted = await this.list(engine)
+    const next = Math.min(...noted.map(({ at }) => at).filter((at) => at >= lostUseMs))
+    for (const { image, at } of noted) if (at < lostUseMs || at === next) await rm(this.#file(engine, image), { force: true })
   }
 
   async #images(engine: string): Promise<string[]> {

@@ -30,19 +30,19 @@ function machine(start: { disk: Disk; cacheGib?: number }, options: Partial<Room
         dataRoot: '/engine',
         id: 'e',
       }),
-      cacheUse: async () => ({ bytes: now.cacheBytes, oldestUseMs: 1234 }),
-      pruneCache: async (keep) => {
+      cacheBytes: async () => now.cacheBytes,
+      collectCache: async (keep) => {
         pruned.push({ keepGib: Math.round((keep / GIB) * 10) / 10, busy: slots.busy, free: slots.free })
         now.disk = { ...now.disk, freeBytes: now.disk.freeBytes + now.cacheBytes - keep }
         now.cacheBytes = keep
-        return 0
+        return { leftBytes: keep, lostUseMs: 1234 }
       },
     },
     disk: async (path) => (path === '/engine' ? now.disk : disk(50)),
     stateDir: '/state',
     limits: {},
     fleet: true,
-    onCollected: async (_, since) => void forgotten.push(since),
+    onLost: async (_, lostUseMs) => void forgotten.push(lostUseMs),
     onNote: (text) => told.push(text),
     onProblem: (text) => told.push(text),
     tickMs: 3_600_000,
