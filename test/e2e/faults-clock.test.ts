@@ -12,11 +12,13 @@ const scratch = (dockerfile = 'FROM scratch\nCOPY server.js /\n') => ({ ...WEB_F
 async function listed(project: TestProject): Promise<{ status: string; took: string; asked: string }[]> {
   const { stdout } = await project.bake(['builds'])
   const [title = '', ...lines] = stdout.trimEnd().split('\n')
-  const [status, took, asked] = ['STATUS', 'TOOK', 'ASKED'].map((column) => title.indexOf(column)) as [number, number, number]
+  const [status = 0, took = 0, caches = 0, asked = 0] = ['STATUS', 'TOOK', 'CACHES', 'ASKED'].map((column) =>
+    title.indexOf(column),
+  )
   return lines.map((line) => ({
     status: line.slice(status, took).trim().split(/\s/)[0]!,
     took: line
-      .slice(status, asked)
+      .slice(status, caches)
       .trim()
       .replace(/^\w+\s+/, ''),
     asked: line.slice(asked).trim(),
