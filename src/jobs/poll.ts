@@ -17,7 +17,7 @@ export interface PollOptions {
 const QUIET_MS = 500
 /** A worker with nothing of its own looks at the others' queues: first after this long, so that what waits for a short build waits for its warm worker … */
 const FIRST_LOOK_MS = 5_000
-/** … then as often as its own long polls return nothing. */
+/** … then after twice as long each time, up to as often as its own long polls return nothing. */
 const LOOK_MS = LONG_POLL_SECONDS * 1000
 /** A worker helps out in a shard whose own workers were too busy until that brought it nothing for this long. */
 const HELP_MS = 15 * 60_000
@@ -57,6 +57,7 @@ export class Polling {
   #round: { lines: Line[]; forced: boolean; found: boolean } | undefined
   #cursor: number
   #lookAt = 0
+  #pauseMs = FIRST_LOOK_MS
   #lookedAt: number
   /** Shards that there are, those beyond `options.shards` included. */
   #known: number
@@ -83,6 +84,7 @@ export class Polling {
     if (this.#full) {
       this.#full = false
       this.#since = nowMs
+      this.#pauseMs = FIRST_LOOK_MS
       this.#lookAt = nowMs + FIRST_LOOK_MS * (0.5 + this.#options.random())
     }
     const mine = this.#withHelp(own, nowMs)
@@ -129,7 +131,8 @@ export class Polling {
     if (round.lines.length > 0 && !(found && round.forced)) return
     this.#round = undefined
     this.#lookedAt = nowMs
-    this.#lookAt = nowMs + (round.found ? FIRST_LOOK_MS : LOOK_MS) * (0.75 + this.#options.random() / 2)
+    this.#pauseMs = round.found ? FIRST_LOOK_MS : Math.min(2 * this.#pauseMs, LOOK_MS)
+    this.#lookAt = nowMs + this.#pauseMs * (0.75 + this.#options.random() / 2)
   }
 
   /** When `next` may have more to ask although nothing was answered and no slot was freed; Infinity when that can't be. */
