@@ -26,6 +26,7 @@ describe('DockerEngine', () => {
       os: 'linux',
       architecture: expect.stringMatching(/^(x86_64|aarch64)$/),
       dataRoot: '/var/lib/docker',
+      id: expect.stringMatching(/\S/),
     })
   })
 
