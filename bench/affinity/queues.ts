@@ -51,7 +51,10 @@ export class Queues<Job> {
   /** `missing` for a queue beyond those that there are. */
   receive({ lane, shard, waitSeconds, max }: Ask, alive: () => boolean, answer: (jobs: Job[] | 'missing') => void): void {
     this.requests++
-    if (shard >= this.#shards) return this.#clock.in(2 * this.#halfMs, () => alive() && answer('missing'))
+    if (shard >= this.#shards) {
+      this.#clock.in(2 * this.#halfMs, () => alive() && answer('missing'))
+      return
+    }
     const poll: Poll<Job> = { answer, alive, over: false }
     this.#clock.in(this.#halfMs, () => {
       const line = this.#line(lane, shard)
