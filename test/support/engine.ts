@@ -5,6 +5,7 @@ import { type Child, spawnChild } from '../../src/io/child.ts'
 import { DockerEngine } from '../../src/io/docker.ts'
 import { waitFor } from '../../src/wait.ts'
 import { type Shape, startForwarder } from './forwarder.ts'
+import { isAlive } from './host.ts'
 
 export interface OwnEngine extends AsyncDisposable {
   /** For DOCKER_HOST; dockerode, docker and buildx all take it. */
@@ -45,7 +46,8 @@ const SCRIPT = `mount -t tmpfs tmpfs /run && ip link set lo up && exec dockerd -
  * the host's network namespace would quarrel with the host's about its bridge. About a second. Needs root on Linux.
  */
 export async function startEngine(options: OwnEngineOptions = {}): Promise<OwnEngine> {
-  const dir = await mkdtemp(join(tmpdir(), 'bake-engine-'))
+  await sweep()
+  const dir = await mkdtemp(join(tmpdir(), `bake-engine-${process.pid}-`))
   const dataRoot = options.dataRoot ?? join(dir, 'data')
   const host = `unix://${dir}/docker.sock`
   const cgroup = basename(dir)
@@ -113,6 +115,16 @@ async function answering(host: string, engine: Child): Promise<void> {
     )
   }
   await waitFor(answers, { what: 'an engine of its own', deadlineMs: 60_000, intervalMs: 50 })
+}
+
+/** Data of engines whose test was killed: they died with it, their directories stayed. */
+async function sweep(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const owner = /^bake-engine-(\d+)-/.exec(name)?.[1]
+    if (owner === undefined || isAlive(Number(owner))) continue
+    await removeGroups(name)
+    await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => {})
+  }
 }
 
 /** What a killed engine leaves outside of its namespaces: control groups without a process in them. */
