@@ -5,6 +5,7 @@ import type { ImageWorld } from '../image/world.ts'
 import { emulatedPlatforms } from '../io/binfmt.ts'
 import { BuildxBuilder } from '../io/buildx.ts'
 import { DockerEngine } from '../io/docker.ts'
+import { defaultBranch } from '../io/git-default-branch.ts'
 import { Mirror } from '../io/mirror.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
 import { RegistryLogins } from '../io/registry-logins.ts'
@@ -62,7 +63,11 @@ export function imageWorld(options: WorkerOptions, me: Incarnation, mirrors: Map
     source(repository) {
       const from = fetchFrom(repository)
       const { objects } = mirror(repository)
-      return { objects, fetch: (request) => mirror(repository).fetch({ ...request, source: from }) }
+      return {
+        objects,
+        fetch: (request) => mirror(repository).fetch({ ...request, source: from }),
+        defaultBranch: () => defaultBranch(from, { allowLocal: true }),
+      }
     },
     async checkout(repository, slot, commit, how) {
       fetchFrom(repository)

@@ -51,6 +51,8 @@ export async function makeImage(
   const prepared = Promise.all([world.engine.info(), tagLocalPins(job.pins, world)])
   prepared.catch(() => {})
   const source = world.source(job.repository)
+  // For the caches, later: asked meanwhile.
+  void source.defaultBranch()
   await source.fetch({ commit: job.commit, signal })
   const { definition, inputs, platforms } = await verifyJob(job, world)
   await failpoint('fetched')

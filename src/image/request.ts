@@ -11,8 +11,8 @@ import { localPinReference, pinDockerfile } from './dockerfile.ts'
 import type { ImageInputs } from './inputs.ts'
 import type { ImageWorld } from './world.ts'
 
-/** Whose cache serves every branch that has none of its own yet. */
-const DEFAULT_BRANCH = 'main'
+/** Of a repository that doesn't tell its default branch. */
+const USUAL_DEFAULT = 'main'
 
 /** Where a build happens on its worker: the number of a place with a work tree and a BUILDX_CONFIG that nothing else uses meanwhile. */
 export type Place = number
@@ -44,7 +44,7 @@ export async function buildRequest(job: ImageJob, made: Ingredients, world: Imag
     contexts: contextsOf(definition, inputs, root, job.pins),
     network: definition.network,
     attest: definition.attest,
-    cacheFrom: cachesOf(job, engine, world),
+    cacheFrom: await cachesOf(job, engine, world),
     configDir: join(world.slotDir(place), 'buildx'),
   }
 }
@@ -94,11 +94,12 @@ function contextsOf(definition: ImageDefinition, inputs: ImageInputs, root: stri
 }
 
 /**
- * The branch's cache, then the default branch's. An engine without the containerd store can't write such a cache: its images carry an
+ * The branch's cache, then the default branch's, which serves every branch that has none of its own yet. An engine without the containerd store can't write such a cache: its images carry an
  * inline one, so there the branch's last images are read.
  */
-function cachesOf(job: ImageJob, engine: EngineInfo, world: ImageWorld): string[] {
-  const branches = [...new Set([job.branch ?? DEFAULT_BRANCH, DEFAULT_BRANCH])]
+async function cachesOf(job: ImageJob, engine: EngineInfo, world: ImageWorld): Promise<string[]> {
+  const usual = (await world.source(job.repository).defaultBranch()) ?? USUAL_DEFAULT
+  const branches = [...new Set([job.branch ?? usual, usual])]
   return branches.map((branch) =>
     engine.containerdStore
       ? world.cache(job.image, branch)

@@ -12,6 +12,8 @@ export interface Source {
   /** Brings the commit and the branch's tip here; `tip` is what the branch points to now, undefined when it is gone. */
   fetch(request: { commit: string; branch?: string | undefined; signal: AbortSignal }): Promise<{ tip?: string }>
   readonly objects: GitObjects
+  /** Undefined: nobody can tell. */
+  defaultBranch(): Promise<string | undefined>
 }
 
 /** Everything an image job needs of a worker: wired in context.ts, so that one machine and a fleet differ only there. */
