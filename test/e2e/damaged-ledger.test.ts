@@ -144,5 +144,5 @@ test('a log chunk damaged: the rest of the log is printed', async () => {
   const result = await project.bake(['logs', 'latest'])
   expect(result, result.stderr).toMatchObject({ code: 0 })
   expect(result.stdout).toMatch(/1 damaged log entry is left out/)
-  expect(result.stdout).toMatch(/publishing on local\n$/)
+  expect(result.stdout).toMatch(/publishing on local\ntagging on local\n$/)
 })

@@ -56,7 +56,7 @@ export function expectError(result: BakeResult, wanted: { exit: number; error: R
 
 /** Keys of the ledger but for signs of life: a worker that started has beaten, whether it got a job or not. */
 export const ledgerKeys = async ({ ledger }: TestProject): Promise<string[]> =>
-  (await ledger.list('')).filter((key) => !/^(beats|graves)\//.test(key))
+  (await ledger.list('')).filter((key) => !/^(beats|graves|workers)\//.test(key))
 
 /** For what is refused before it is queued: the ledger knows nothing of it. */
 export async function expectUntouched(project: TestProject): Promise<void> {
