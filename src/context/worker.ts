@@ -6,6 +6,7 @@ import { buildImage } from '../image/build.ts'
 import { buildxRecord } from '../io/buildx.ts'
 import { killRecorded } from '../io/child-record.ts'
 import { tryLock } from '../io/host/lock.ts'
+import { prepareStateDir } from '../io/host/state-dir.ts'
 import type { Mirror } from '../io/mirror.ts'
 import type { Queue } from '../io/queue.ts'
 import { sweepSecrets } from '../io/secrets.ts'
@@ -61,6 +62,8 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
   const options: WorkerOptions = { ...request, drain: departure.drain, abort: departure.abort, onProblem }
   const { project, services } = options
   const settings = readSettings()
+  // Of a worker on AWS nobody else has made it.
+  await prepareStateDir(project.stateDir)
   await using identity = await takeName(join(project.stateDir, 'workers'), options.name, project.aws ? machineName() : 'local')
   const { name, dir } = identity
   const slots = new Slots(options.slots ?? project.config.worker.slots ?? Math.max(2, availableParallelism()))

@@ -1,7 +1,7 @@
 import { BakeError, messageOf, refused, unavailable } from '../errors.ts'
 import { awsErrorName, awsFailure } from './aws-errors.ts'
 
-/** What a call was about, for the message: queue name and endpoint or region. */
+/** What a call was about, for the message: queue name, and `http://…` of this machine's own queue or a region. */
 export interface SqsPlace {
   queue: string
   where: string
@@ -45,7 +45,9 @@ export function sqsError(error: unknown, { queue, where }: SqsPlace): unknown {
   if (failure === 'unreachable')
     return unavailable('queue_unreachable', `the queue ${queue} at ${where} does not answer: ${messageOf(error) || name}`, {
       ...details,
-      next: 'Check the network; without `aws:` in bake.yaml, run the command again: it starts the queue.',
+      next: where.startsWith('http:')
+        ? 'run the command again: it starts the queue'
+        : 'check the network (HTTPS_PROXY, AWS_ENDPOINT_URL) and https://health.aws.amazon.com, then run the command again',
     })
   return error
 }

@@ -31,3 +31,10 @@ test('bake.yaml names a queue or a bucket that is not there: exit 4, and bake se
   const noBucket = await fleet.bake(['image', '--no-wait'])
   expect(noBucket).toMatchObject({ code: 4, stderr: expect.stringMatching(/nobody-has-it[\s\S]*bake setup/) })
 })
+
+test('the state of a worker on AWS, beside the bake.yaml of a checkout, is no uncommitted change', async () => {
+  await using fleet = await makeFleet()
+  await using worker = fleet.start(['worker'])
+  await worker.waitFor('stderr', /is ready/, 60_000)
+  expect(await fleet.repo.git('status', '--porcelain')).toBe('')
+})
