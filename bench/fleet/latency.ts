@@ -11,7 +11,7 @@ const WARM_UP = 3
 /** How long after an asker sends a job the claim of an idle worker stands, and how long the emulator takes for the calls in between alone. */
 export async function latency(): Promise<object> {
   await using fleet = await makeFleet()
-  await fleet.worker('idle', { built: true })
+  const idle = await fleet.worker('idle', { built: true })
   const took: number[] = []
   for (let n = 0; n < SAMPLES + WARM_UP; n++) {
     const commit = await fleet.repo.commit({ 'web/server.js': `console.log(${n})\n` })
@@ -20,6 +20,9 @@ export async function latency(): Promise<object> {
     const [claimed] = (await readClaims(fleet.ledger, record!.key)).entries
     if (n >= WARM_UP) took.push(claimed!.at - record!.askedAt)
   }
+  // It would take the messages that are measured.
+  idle.kill('SIGTERM')
+  await idle.wait()
   const rtt = await roundTrips(fleet)
   took.sort((a, b) => a - b)
   const p99 = took[Math.ceil(took.length * 0.99) - 1]!
