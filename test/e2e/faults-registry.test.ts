@@ -184,13 +184,15 @@ describe('a registry that fails for a while: the build succeeds, and its story t
     await expectBuilt(project, registry.host, built.stdout)
   })
 
-  test('the registry of one machine, killed in the middle of a push: the host starts it again', async () => {
+  test('the registry of one machine, killed in the middle of a push: the host starts it again', {
+    timeout: 240_000,
+  }, async () => {
     await using project = await makeProject({ ...filesFor(), 'web/server.js': randomBytes(96 << 20) }, env)
     await using asking = project.start(['image'])
     const uploads = join(project.dir, '.bake/registry/docker/registry/v2/repositories/shop/web/_uploads')
     await waitFor(() => (existsSync(uploads) && globSync(`${uploads}/*/data`).length > 0) || undefined, {
       what: 'the push',
-      deadlineMs: 30_000,
+      deadlineMs: 120_000,
       intervalMs: 2,
     })
     const { registry } = (await project.host())!
