@@ -2,7 +2,8 @@ import { boolean } from '@oclif/core/flags'
 import { BaseCommand } from '../cli/base.ts'
 
 export default class Setup extends BaseCommand<typeof Setup> {
-  static override summary = 'Create what bake.yaml needs on AWS: queues, the ledger’s bucket, ECR repositories.'
+  static override summary =
+    'Create what bake.yaml needs on AWS: queues, the ledger’s bucket, ECR repositories, the network for proofs.'
   static override description =
     'Prints a plan, then asks (or takes --yes) and applies it. What is there and as it should be is left alone; what differs is part of the plan. Deletes nothing. Can be run again at any time. With --policies it prints IAM policies with exactly the permissions that bake uses, by role, and looks at nothing.'
   static override examples = [
@@ -14,7 +15,8 @@ export default class Setup extends BaseCommand<typeof Setup> {
     yes: boolean({ char: 'y', description: 'apply the plan without asking' }),
     'dry-run': boolean({ description: 'print the plan, change nothing' }),
     policies: boolean({
-      description: 'print IAM policies for person, worker, builder (pulls images only) and setup',
+      description:
+        'print IAM policies for person, worker, builder (pulls images only), setup, and for AMIs baker, prover and pruner',
       exclusive: ['yes', 'dry-run'],
     }),
   }

@@ -1,6 +1,7 @@
 import { parseQueue } from '../config/syntax-notify.ts'
 import { refused } from '../errors.ts'
 import { AwsBucket } from '../io/aws-bucket.ts'
+import { AwsProofNetwork } from '../io/aws-proof-network.ts'
 import { AwsQueues } from '../io/aws-queues.ts'
 import { partitionOf } from '../io/aws-region.ts'
 import { AwsRepositories } from '../io/aws-repositories.ts'
@@ -31,6 +32,7 @@ export function setupTarget(project: Project, env: NodeJS.ProcessEnv): SetupTarg
   return {
     partition: partitionOf(region),
     ...(aws && { aws: awsOf(project, aws) }),
+    ...machineOf(project),
     ...(ecr && { ecr }),
     ...(registry !== undefined && { registry }),
   }
@@ -53,6 +55,23 @@ function awsOf({ config }: Project, { region, queue, bucket }: NonNullable<Proje
   }
 }
 
+/** Machines on a disk are baked and proven on this machine, whatever else is on AWS. */
+function machineOf({ config }: Project): Pick<SetupTarget, 'machine'> {
+  const { aws, machine, project } = config
+  if (aws === undefined || machine === undefined || !('ami' in machine.base)) return {}
+  const { region } = aws
+  const { launchTemplate, ami } = machine
+  return {
+    machine: {
+      project,
+      region,
+      copies: [...new Set(ami.regions.filter((each) => each !== region))],
+      ...(ami.kmsKey !== undefined && { kmsKey: ami.kmsKey }),
+      ...(launchTemplate !== undefined && { launchTemplate }),
+    },
+  }
+}
+
 function repositoriesOf(project: Project, env: NodeJS.ProcessEnv): SetupTarget['ecr'] {
   const { target, cache } = targetsOf(project, undefined)
   const { host, path } = parseReference(cache('any', 'any'))
@@ -63,14 +82,15 @@ function repositoriesOf(project: Project, env: NodeJS.ProcessEnv): SetupTarget['
 }
 
 /** The account itself. Nothing is asked of it before the first look. */
-export function openStores({ aws, ecr }: SetupTarget): { stores: Stores } & AsyncDisposable {
+export function openStores({ aws, ecr, machine }: SetupTarget): { stores: Stores } & AsyncDisposable {
   const queues = new AwsQueues(aws?.region ?? '')
   const buckets = new AwsBucket(aws?.region ?? '')
   const repositories = new AwsRepositories({ region: ecr?.region ?? '', account: ecr?.account ?? '' })
+  const networks = new AwsProofNetwork(machine?.region ?? '')
   return {
-    stores: { queue: queues, bucket: buckets, repository: repositories },
+    stores: { queue: queues, bucket: buckets, repository: repositories, network: networks },
     async [Symbol.asyncDispose]() {
-      await Promise.all([queues, buckets, repositories].map((each) => each[Symbol.asyncDispose]()))
+      await Promise.all([queues, buckets, repositories, networks].map((each) => each[Symbol.asyncDispose]()))
     },
   }
 }

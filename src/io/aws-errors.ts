@@ -3,7 +3,10 @@ import { errnoOf } from '../errors.ts'
 /** What a failure of an AWS service means whatever the service is. `unreachable`: nobody knows whether the request was carried out. */
 export type AwsFailure = 'throttled' | 'denied' | 'unreachable'
 
-/** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html, https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
+/**
+ * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html, https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html,
+ * https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+ */
 const THROTTLED = new Set([
   'KmsThrottled',
   'OverLimit',
@@ -19,6 +22,7 @@ const DENIED = new Set([
   'AccessDenied',
   'AccessDeniedException',
   'AllAccessDisabled',
+  'AuthFailure',
   'CredentialsProviderError',
   'ExpiredToken',
   'ExpiredTokenException',
@@ -32,6 +36,7 @@ const DENIED = new Set([
   'RequestTimeTooSkewed',
   'SignatureDoesNotMatch',
   'TokenProviderError',
+  'UnauthorizedOperation',
   'UnrecognizedClientException',
 ])
 const NETWORK = new Set([

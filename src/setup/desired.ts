@@ -41,11 +41,22 @@ const UNTAGGED_CACHE_DAYS = 3
 /** Of a branch that nobody builds any more. */
 const IDLE_CACHE_DAYS = 60
 
-/** Everything that bake.yaml's queue, ledger and registry need in the account, in the order of making it. */
-export const desiredResources = ({ aws, ecr }: SetupTarget): Resource[] => [
+/** Not every type of instance is there in every zone, at every time. */
+const PROOF_ZONES = 3
+
+/** Everything that bake.yaml's queue, ledger, registry and machine need in the account, in the order of making it. */
+export const desiredResources = ({ aws, ecr, machine }: SetupTarget): Resource[] => [
   ...(aws ? awsResources(aws) : []),
   ...(ecr ? repositories(ecr) : []),
+  ...(machine ? [PROOF_NETWORK] : []),
 ]
+
+/** Where AMIs are proven: an instance there reaches nothing but its own metadata, not even a name server (docs/design.md §8). */
+const PROOF_NETWORK: Resource = {
+  kind: 'network',
+  name: 'bake-proof',
+  settings: { zones: PROOF_ZONES, routes: [], dns: false, traffic: 'none' },
+}
 
 function awsResources({ region, bucket, ledgerPrefix, queues, deadQueue }: SetupAws): Resource[] {
   const queue = (name: string, settings: Settings): Resource => ({

@@ -1,21 +1,14 @@
+import { type MachineRole, machinePolicies, networkSetup } from './policies-machine.ts'
+import { allow, type Policy, type Statement } from './policy.ts'
 import type { SetupAws, SetupRepositories, SetupTarget } from './types.ts'
 
-/** One statement of an IAM policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html */
-export interface Statement {
-  Sid: string
-  Effect: 'Allow'
-  Action: string[]
-  Resource: string[]
-  Condition?: Record<string, Record<string, string | string[]>>
-}
-
-export interface Policy {
-  Version: '2012-10-17'
-  Statement: Statement[]
-}
+export type { Policy, Statement } from './policy.ts'
 
 /** `person` asks for builds, `worker` makes them, `builder` is an instance that only pulls images, `setup` is whoever runs `bake setup`. */
 export type Role = 'person' | 'worker' | 'builder' | 'setup'
+
+/** Those of machine images are there when bake.yaml has a machine that is baked on AWS. */
+export type Policies = Record<Role, Policy> & Partial<Record<MachineRole, Policy>>
 
 /** Stands for the account's number where nothing tells it. */
 const UNKNOWN_ACCOUNT = '<account>'
@@ -32,36 +25,31 @@ const PUSH = [
 const ASKED = ['askers/', 'asks/', 'builds/', 'cancels/', 'commits/']
 
 /** Least privilege for each role: exactly the calls that bake makes, on exactly what bake.yaml names. */
-export function policiesFor(target: SetupTarget): Record<Role, Policy> {
-  const { aws, ecr } = target
+export function policiesFor(target: SetupTarget): Policies {
+  const { aws, ecr, machine } = target
   const names = new Names(target)
   const document = (...statements: (Statement | Statement[] | undefined)[]): Policy => ({
     Version: '2012-10-17',
     Statement: statements.flat().filter((each) => each !== undefined && each.Resource.length > 0) as Statement[],
   })
   const images = ecr ? names.repositories(ecr, ecr.images) : []
+  const place = { ...names.place, ledger: (prefixes: string[]) => (aws ? names.objects(aws, prefixes) : []) }
   const all = ecr ? names.repositories(ecr, [...ecr.images, ecr.cache]) : []
   return {
     person: document(aws && person(aws, names), ecr && [TOKEN, allow('Images', PULL, images)]),
     worker: document(aws && worker(aws, names), ecr && [TOKEN, allow('Images', [...PULL, ...PUSH], all)]),
     builder: document(ecr && [TOKEN, allow('Images', PULL, images)]),
-    setup: document(aws && setupOf(aws, names), ecr && setupRepositories(all)),
+    setup: document(aws && setupOf(aws, names), ecr && setupRepositories(all), machine && networkSetup(machine, place)),
+    ...(machine && machinePolicies(machine, place)),
   }
 }
 
 /** What a person should know about the policies, in a sentence each. */
-export function policyNotes({ ecr, aws }: SetupTarget): string[] {
-  if (ecr !== undefined || aws === undefined) return []
-  return [`nothing in bake.yaml tells the account's number: replace ${UNKNOWN_ACCOUNT} by it`]
+export function policyNotes({ ecr, aws, machine }: SetupTarget): string[] {
+  const roles = machine ? ['bake ami takes person, baker and prover together; bake prune takes person and pruner'] : []
+  if (ecr !== undefined || aws === undefined) return roles
+  return [...roles, `nothing in bake.yaml tells the account's number: replace ${UNKNOWN_ACCOUNT} by it`]
 }
-
-const allow = (Sid: string, Action: string[], Resource: string[], Condition?: Statement['Condition']): Statement => ({
-  Sid,
-  Effect: 'Allow',
-  Action,
-  Resource,
-  ...(Condition && { Condition }),
-})
 
 /** Can't be narrowed: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html */
 const TOKEN = allow('RegistryToken', ['ecr:GetAuthorizationToken'], ['*'])
@@ -141,6 +129,10 @@ class Names {
   constructor({ partition, ecr }: SetupTarget) {
     this.partition = partition
     this.account = ecr?.account ?? UNKNOWN_ACCOUNT
+  }
+
+  get place(): { partition: string; account: string } {
+    return { partition: this.partition, account: this.account }
   }
 
   queues({ region }: SetupAws, queues: string[]): string[] {

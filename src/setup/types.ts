@@ -30,6 +30,8 @@ export interface SetupTarget {
   /** Of all ARNs: `aws`, `aws-cn`, `aws-us-gov`. */
   partition: string
   aws?: SetupAws
+  /** Absent when no machine is baked on AWS. */
+  machine?: SetupMachine
   /** Absent when `registry:` is not ECR. */
   ecr?: SetupRepositories
   /** `registry:` as written, for what is said about it. */
@@ -48,6 +50,16 @@ export interface SetupAws {
   parameters: string[]
   /** ARNs of the queues that `notify:` names. */
   noticeQueues: string[]
+}
+
+export interface SetupMachine {
+  project: string
+  /** Where images are baked and proven. */
+  region: string
+  /** Where they are copied to. */
+  copies: string[]
+  kmsKey?: string
+  launchTemplate?: string
 }
 
 export interface SetupRepositories {

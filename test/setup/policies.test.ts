@@ -2,6 +2,7 @@ import { globSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { type Policy, policiesFor, policyNotes, type Role } from '../../src/setup/policies.ts'
+import type { MachineRole } from '../../src/setup/policies-machine.ts'
 import type { SetupTarget } from '../../src/setup/types.ts'
 
 const target: SetupTarget = {
@@ -20,6 +21,9 @@ const target: SetupTarget = {
 }
 
 const policies = policiesFor(target)
+/** The roles of machine images besides. */
+const machine = { project: 'shop', region: 'us-east-1', copies: ['eu-west-1'], kmsKey: 'alias/shop', launchTemplate: 'shop-web' }
+const all = policiesFor({ ...target, machine }) as Record<Role | MachineRole, Policy>
 const actions = (policy: Policy) => policy.Statement.flatMap(({ Action }) => Action)
 /** What `policy` lets `action` do, as ARNs. */
 const reach = (policy: Policy, action: string) =>
@@ -29,7 +33,7 @@ const reach = (policy: Policy, action: string) =>
  * Whose policies have the action of each call that src/io makes. Most actions are called like the command; the others are here:
  * https://docs.aws.amazon.com/service-authorization/latest/reference/
  */
-const CALLS: Record<string, { action?: string; roles: Role[] }> = {
+const CALLS: Record<string, { action?: string; roles: (Role | MachineRole)[] }> = {
   'sqs:GetQueueUrl': { roles: ['person', 'worker', 'setup'] },
   'sqs:SendMessage': { roles: ['person', 'worker'] },
   'sqs:ReceiveMessage': { roles: ['worker'] },
@@ -62,6 +66,47 @@ const CALLS: Record<string, { action?: string; roles: Role[] }> = {
   'ecr:PutLifecyclePolicy': { roles: ['setup'] },
   'ecr:TagResource': { roles: ['setup'] },
   'ssm:GetParameter': { roles: ['worker'] },
+  'ec2:CopyImage': { roles: ['baker'] },
+  'ec2:CreateLaunchTemplate': { roles: ['baker'] },
+  'ec2:CreateLaunchTemplateVersion': { roles: ['baker'] },
+  'ec2:CreateSecurityGroup': { roles: ['setup'] },
+  'ec2:CreateSubnet': { roles: ['setup'] },
+  'ec2:CreateTags': { roles: ['baker', 'prover', 'setup'] },
+  'ec2:CreateVpc': { roles: ['setup'] },
+  'ec2:DeleteKeyPair': { roles: ['pruner'] },
+  'ec2:DeleteRoute': { roles: ['setup'] },
+  'ec2:DeleteSecurityGroup': { roles: ['pruner'] },
+  'ec2:DeleteSnapshot': { roles: ['baker', 'pruner'] },
+  'ec2:DeleteVolume': { roles: ['pruner'] },
+  'ec2:DeregisterImage': { roles: ['baker', 'pruner'] },
+  'ec2:DescribeAvailabilityZones': { roles: ['setup'] },
+  'ec2:DescribeImageAttribute': { roles: ['baker', 'pruner'] },
+  'ec2:DescribeImages': { roles: ['baker', 'prover', 'pruner'] },
+  'ec2:DescribeInstances': { roles: ['prover', 'pruner'] },
+  'ec2:DescribeInstanceTypes': { roles: ['baker', 'prover'] },
+  'ec2:DescribeKeyPairs': { roles: ['pruner'] },
+  'ec2:DescribeLaunchTemplates': { roles: ['baker', 'prover', 'pruner'] },
+  'ec2:DescribeLaunchTemplateVersions': { roles: ['baker', 'prover', 'pruner'] },
+  'ec2:DescribeRouteTables': { roles: ['prover', 'setup'] },
+  'ec2:DescribeSecurityGroups': { roles: ['prover', 'pruner', 'setup'] },
+  'ec2:DescribeSnapshots': { roles: ['pruner'] },
+  'ec2:DescribeSubnets': { roles: ['prover', 'setup'] },
+  'ec2:DescribeVolumes': { roles: ['pruner'] },
+  'ec2:DescribeVpcAttribute': { roles: ['prover', 'setup'] },
+  'ec2:DescribeVpcs': { roles: ['prover', 'setup'] },
+  'ec2:DisableImageDeregistrationProtection': { roles: ['baker'] },
+  'ec2:EnableImageDeprecation': { roles: ['baker'] },
+  'ec2:EnableImageDeregistrationProtection': { roles: ['baker'] },
+  'ec2:GetConsoleOutput': { roles: ['prover'] },
+  'ec2:ModifyImageAttribute': { roles: ['baker', 'prover'] },
+  'ec2:ModifyLaunchTemplate': { roles: ['baker'] },
+  'ec2:ModifyVpcAttribute': { roles: ['setup'] },
+  'ec2:RevokeSecurityGroupEgress': { roles: ['setup'] },
+  'ec2:RevokeSecurityGroupIngress': { roles: ['setup'] },
+  'ec2:RunInstances': { roles: ['prover'] },
+  'ec2:TerminateInstances': { roles: ['prover', 'pruner'] },
+  'auto-scaling:DescribeAutoScalingGroups': { action: 'autoscaling:DescribeAutoScalingGroups', roles: ['pruner'] },
+  'auto-scaling:DescribeLaunchConfigurations': { action: 'autoscaling:DescribeLaunchConfigurations', roles: ['pruner'] },
   'auto-scaling:DescribeAutoScalingInstances': { action: 'autoscaling:DescribeAutoScalingInstances', roles: ['worker'] },
   'auto-scaling:DescribeLifecycleHooks': { action: 'autoscaling:DescribeLifecycleHooks', roles: ['worker'] },
   'auto-scaling:SetInstanceProtection': { action: 'autoscaling:SetInstanceProtection', roles: ['worker'] },
@@ -89,7 +134,7 @@ test('every call that the code makes is known here', () => {
 
 test('each is allowed to whoever makes it', () => {
   const missing = Object.entries(CALLS).flatMap(([call, { action = call, roles }]) =>
-    roles.filter((role) => !actions(policies[role]).includes(action)).map((role) => `${role}: ${action}`),
+    roles.filter((role) => !actions(all[role]).includes(action)).map((role) => `${role}: ${action}`),
   )
   expect(missing).toEqual([])
 })
@@ -105,8 +150,21 @@ test('nobody is allowed what nobody calls', () => {
     'ecr:CompleteLayerUpload',
     'ecr:PutImage',
   ]
-  const called = new Set([...registry, ...Object.entries(CALLS).map(([call, { action = call }]) => action)])
-  const idle = Object.values(policies).flatMap((policy) => actions(policy).filter((action) => !called.has(action)))
+  // What Packer's amazon-ebs asks for besides (https://developer.hashicorp.com/packer/integrations/hashicorp/amazon, "IAM Task or Instance Role"), and EC2 in
+  // its callers' name when a key encrypts a snapshot (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/AMIEncryption.html).
+  const packer = [
+    'ec2:AuthorizeSecurityGroupIngress',
+    'ec2:CreateImage',
+    'ec2:CreateKeyPair',
+    'ec2:DescribeInstanceStatus',
+    'ec2:DescribeRegions',
+    'ec2:ModifyInstanceAttribute',
+    'ec2:StopInstances',
+  ]
+  const encryption = ['CreateGrant', 'Decrypt', 'DescribeKey', 'GenerateDataKeyWithoutPlaintext', 'ReEncryptFrom', 'ReEncryptTo']
+  const keys = encryption.map((name) => `kms:${name}`)
+  const called = new Set([...registry, ...packer, ...keys, ...Object.entries(CALLS).map(([call, { action = call }]) => action)])
+  const idle = Object.values(all).flatMap((policy) => actions(policy).filter((action) => !called.has(action)))
   expect(idle).toEqual([])
 })
 
@@ -149,6 +207,49 @@ describe('what each may reach', () => {
     expect(reach(policies.builder, 'ecr:BatchGetImage')).toEqual(['arn:aws:ecr:us-east-1:123456789012:repository/shop/web'])
   })
 
+  test('roles of machine images are there when a machine is baked on AWS', () => {
+    expect(Object.keys(policies)).toEqual(['person', 'worker', 'builder', 'setup'])
+    expect(Object.keys(all).slice(4)).toEqual(['baker', 'prover', 'pruner'])
+    expect(policyNotes({ ...target, machine })).toEqual([expect.stringContaining('baker and prover')])
+  })
+
+  test('what changes or deletes takes the project’s tag, or a name that only bake and Packer give', () => {
+    const harmless = /:(?:Describe|GetConsoleOutput|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
+    const free = [all.baker, all.prover, all.pruner].flatMap(({ Statement }) =>
+      Statement.filter(({ Action, Condition }) => Condition === undefined && !Action.every((action) => harmless.test(action))),
+    )
+    expect(free.map(({ Sid, Resource }) => [Sid, Resource])).toEqual([
+      ['KeyPair', ['arn:aws:ec2:us-east-1:123456789012:key-pair/packer_*']],
+      ['Templates', ['arn:aws:ec2:us-east-1:123456789012:launch-template/*']],
+    ])
+    for (const role of ['baker', 'prover', 'pruner'] as const)
+      for (const { Action, Condition } of all[role].Statement.filter((each) =>
+        each.Action.some((one) => /:(?:Delete|Deregister|Terminate)/.test(one)),
+      ))
+        if (!Action.includes('ec2:CreateKeyPair'))
+          expect(JSON.stringify(Condition)).toContain('"aws:ResourceTag/bake:project":"shop"')
+  })
+
+  test('copies need their regions, the instance only its own', () => {
+    expect(reach(all.baker, 'ec2:CopyImage')).toContain('arn:aws:ec2:eu-west-1::image/*')
+    expect(reach(all.prover, 'ec2:TerminateInstances')).toEqual(['arn:aws:ec2:us-east-1:123456789012:instance/*'])
+  })
+
+  test.for([
+    ['alias/shop', ['arn:aws:kms:us-east-1:123456789012:key/*', 'arn:aws:kms:eu-west-1:123456789012:key/*']],
+    [
+      'arn:aws:kms:us-east-1:123456789012:key/mrk-1',
+      ['arn:aws:kms:us-east-1:123456789012:key/mrk-1', 'arn:aws:kms:eu-west-1:123456789012:key/mrk-1'],
+    ],
+    [undefined, []],
+  ] as const)('a key by its alias or its id: %s', ([kmsKey, arns]) => {
+    const { kmsKey: _, ...others } = machine
+    const { baker } = policiesFor({ ...target, machine: { ...others, ...(kmsKey && { kmsKey }) } })
+    expect(reach(baker!, 'kms:CreateGrant')).toEqual(arns)
+    const byAlias = baker!.Statement.some(({ Condition }) => Condition?.['ForAnyValue:StringEquals'] !== undefined)
+    expect(byAlias).toBe(kmsKey === 'alias/shop')
+  })
+
   test('a fleet with a prefix lists below it, and is still told what isn’t there', () => {
     const [list] = policies.worker.Statement.filter(({ Action }) => Action.includes('s3:ListBucket'))
     expect(list?.Condition).toEqual({ StringLikeIfExists: { 's3:prefix': 'team-a/*' } })
@@ -156,7 +257,7 @@ describe('what each may reach', () => {
 
   test('statements are told apart, and none is empty', () => {
     const plain = policiesFor({ ...target, aws: { ...target.aws!, parameters: [], noticeQueues: [] } })
-    for (const { Statement } of Object.values(plain)) {
+    for (const { Statement } of [...Object.values(plain), ...Object.values(all)]) {
       expect(new Set(Statement.map(({ Sid }) => Sid)).size).toBe(Statement.length)
       expect(Statement.every(({ Resource }) => Resource.length > 0)).toBe(true)
     }

@@ -1,0 +1,197 @@
+import { once } from 'node:events'
+import { createServer, type IncomingHttpHeaders } from 'node:http'
+import { text } from 'node:stream/consumers'
+import { ImageGaps } from './ec2-images.ts'
+import { TemplateGaps } from './ec2-templates.ts'
+import { type Answer, answerOf, escaped, refusal } from './ec2-wire.ts'
+
+/**
+ * STAND-IN in front of moto's EC2 for what that lacks or doesn't check, written from https://docs.aws.amazon.com/AWSEC2/latest/APIReference/: deprecation and
+ * deregistration protection of images and their IMDS version, tags, keys and states of copies (ec2-images.ts), versions of launch templates with a source
+ * (ec2-templates.ts), the console's text, client tokens, DryRun, and permissions. Other calls that bake and Packer make go to moto; a call that it doesn't know is
+ * refused and fails the test at the end.
+ */
+export interface Ec2Gaps extends AsyncDisposable {
+  /** `http://127.0.0.1:<port>`, for AWS_ENDPOINT_URL_EC2. */
+  readonly endpoint: string
+  /** What an instance has written to its console so far; `looks` counts the calls for it. Nothing unless told. */
+  console: (instance: string, looks: number) => string
+  /** IAM actions without `ec2:` that nobody may use. */
+  readonly denied: Set<string>
+  /** What EC2 answers in moto's place: an error code for each call of an action; asked in order, undefined passes. */
+  refuse: (action: string, form: URLSearchParams) => string | undefined
+  /** Keys that copies may be encrypted with; all others end as failed copies. */
+  readonly kmsKeys: Set<string>
+  /** How often a copy is told of as pending before it is available. */
+  pendingLooks: number
+  /** Calls so far, by action. */
+  readonly calls: Record<string, number>
+  /** Forms of the calls so far that changed something, in order. */
+  readonly changes: { action: string; region: string; form: URLSearchParams }[]
+}
+
+/** What bake sends that moto does as the document says. */
+const BAKES = [
+  'AssociateRouteTable',
+  'AuthorizeSecurityGroupEgress',
+  'AuthorizeSecurityGroupIngress',
+  'CreateSecurityGroup',
+  'CreateSubnet',
+  'CreateTags',
+  'CreateVpc',
+  'DeleteKeyPair',
+  'DeleteRoute',
+  'DeleteSecurityGroup',
+  'DeleteSnapshot',
+  'DeleteTags',
+  'DeleteVolume',
+  'DescribeAvailabilityZones',
+  'DescribeImageAttribute',
+  'DescribeInstances',
+  'DescribeInstanceTypeOfferings',
+  'DescribeInstanceTypes',
+  'DescribeKeyPairs',
+  'DescribeLaunchTemplates',
+  'DescribeLaunchTemplateVersions',
+  'DescribeRouteTables',
+  'DescribeSecurityGroups',
+  'DescribeSnapshots',
+  'DescribeSubnets',
+  'DescribeVolumes',
+  'DescribeVpcAttribute',
+  'DescribeVpcs',
+  'ModifyLaunchTemplate',
+  'ModifyVpcAttribute',
+  'RevokeSecurityGroupEgress',
+  'RevokeSecurityGroupIngress',
+  'RunInstances',
+  'TerminateInstances',
+]
+/** What Packer's amazon-ebs sends besides, and what tests make by hand. */
+const OTHERS = [
+  'CreateImage',
+  'CreateInternetGateway',
+  'AttachInternetGateway',
+  'CreateKeyPair',
+  'CreateRoute',
+  'CreateSnapshot',
+  'CreateVolume',
+  'DescribeRegions',
+  'DescribeInstanceStatus',
+  'DescribeTags',
+  'ImportKeyPair',
+  'ModifyInstanceAttribute',
+  'ModifySnapshotAttribute',
+  'RegisterImage',
+  'StopInstances',
+]
+const FORWARDED = new Set([...BAKES, ...OTHERS])
+const READS = /^(?:Describe|Get)/
+
+/** A call as it came, and the way to moto for it and for what it needs besides. */
+export interface Call {
+  action: string
+  region: string
+  form: URLSearchParams
+  ask(form: URLSearchParams | Record<string, string>): Promise<Answer>
+}
+
+export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
+  const unknown = new Set<string>()
+  const looks = new Map<string, number>()
+  const tokens = new Map<string, { form: string; answer: Answer }>()
+  const gaps = {
+    console: (() => '') as Ec2Gaps['console'],
+    refuse: (() => undefined) as Ec2Gaps['refuse'],
+    denied: new Set<string>(),
+    kmsKeys: new Set<string>(),
+    pendingLooks: 0,
+    calls: {} as Record<string, number>,
+    changes: [] as Ec2Gaps['changes'],
+  }
+  const images = new ImageGaps(gaps)
+  const templates = new TemplateGaps()
+
+  async function answer(call: Call): Promise<Answer> {
+    const { action, region, form } = call
+    gaps.calls[action] = (gaps.calls[action] ?? 0) + 1
+    if (gaps.denied.has(action)) return unauthorized(action)
+    if (gaps.denied.has('CreateTags') && form.has('TagSpecification.1.ResourceType')) return unauthorized('CreateTags')
+    const code = gaps.refuse(action, form)
+    if (code !== undefined)
+      return refusal(code, 'the stand-in was told to refuse it', code === 'InsufficientInstanceCapacity' ? 500 : 400)
+    if (form.get('DryRun') === 'true')
+      return refusal('DryRunOperation', 'Request would have succeeded, but DryRun flag is set.', 412)
+    if (!READS.test(action)) gaps.changes.push({ action, region, form: new URLSearchParams(form) })
+    return withToken(call, async () => {
+      if (action === 'GetConsoleOutput') return consoleOf(form.get('InstanceId') ?? '')
+      const special = (await images.answer(call)) ?? (await templates.answer(call))
+      if (special !== undefined) return special
+      if (FORWARDED.has(action)) return call.ask(form)
+      unknown.add(action)
+      return refusal('InvalidAction', `the stand-in doesn't know ${action}`)
+    })
+  }
+
+  /** https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html */
+  async function withToken({ action, region, form }: Call, send: () => Promise<Answer>): Promise<Answer> {
+    const token = form.get('ClientToken')
+    if (token === null) return send()
+    const key = `${region} ${action} ${token}`
+    const earlier = tokens.get(key)
+    if (earlier !== undefined && earlier.form !== form.toString())
+      return refusal('IdempotentParameterMismatch', 'The token was used with other parameters')
+    const made = earlier?.answer ?? (await send())
+    if (made.status === 200) tokens.set(key, { form: form.toString(), answer: made })
+    return made
+  }
+
+  function consoleOf(instance: string): Answer {
+    const look = (looks.get(instance) ?? 0) + 1
+    looks.set(instance, look)
+    const output = Buffer.from(gaps.console(instance, look)).subarray(-65_536).toString('base64')
+    const inner = `<instanceId>${escaped(instance)}</instanceId><timestamp>${new Date().toISOString()}</timestamp>`
+    return answerOf('GetConsoleOutput', output === '' ? inner : `${inner}<output>${output}</output>`)
+  }
+
+  const server = createServer(async (request, response) => {
+    try {
+      const form = new URLSearchParams(await text(request))
+      const region = /Credential=[^/]*\/\d+\/([^/]+)\//.exec(request.headers.authorization ?? '')?.[1] ?? 'us-east-1'
+      const ask = (body: URLSearchParams | Record<string, string>) => forward(moto, request.headers, new URLSearchParams(body))
+      const { status, body } = await answer({ action: form.get('Action') ?? '', region, form, ask })
+      response.writeHead(status, { 'content-type': 'text/xml;charset=UTF-8' }).end(body)
+    } catch {
+      response.destroy()
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return Object.assign(gaps, {
+    endpoint: `http://127.0.0.1:${address.port}`,
+    async [Symbol.asyncDispose]() {
+      server.close()
+      server.closeAllConnections()
+      await once(server, 'close')
+      if (unknown.size > 0) throw new Error(`calls that the stand-in for EC2 doesn't know: ${[...unknown].join(', ')}`)
+    },
+  })
+}
+
+async function forward(moto: string, sent: IncomingHttpHeaders, form: URLSearchParams): Promise<Answer> {
+  if (!form.has('Version')) form.set('Version', '2016-11-15')
+  const kept = ['authorization', 'x-amz-date', 'content-type', 'user-agent']
+  const headers = Object.fromEntries(kept.flatMap((name) => (sent[name] ? [[name, String(sent[name])]] : [])))
+  const answer = await fetch(moto, { method: 'POST', headers, body: form.toString() })
+  return { status: answer.status, body: await answer.text() }
+}
+
+/** As EC2 words it since 2024: with the action, and a message that only sts:DecodeAuthorizationMessage can read. */
+const unauthorized = (action: string): Answer =>
+  refusal(
+    'UnauthorizedOperation',
+    `You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:${action} on resource: * because no identity-based policy allows the ec2:${action} action. Encoded authorization failure message: ${'Zm9v'.repeat(40)}`,
+    403,
+  )
