@@ -27,11 +27,20 @@ export type StoryEvent =
   | { type: 'retry'; t: number; code: string; message: string; attempt: number; of: number; inSeconds: number }
   | { type: 'note'; t: number; level: 'info' | 'warning'; text: string }
 
-/** What a command tells its user on stderr, image by image. */
+/** What one step of a machine image's making told while it ran. Times are ms since the epoch. */
+export type MachineEvent =
+  | { type: 'phase'; phase: string; state: 'started' | 'done' | 'failed'; t: number; seconds?: number }
+  /** A line of Packer's, a script's or the console's. */
+  | { type: 'line'; phase: string; text: string; t: number }
+  | { type: 'note'; level: 'info' | 'warning'; text: string; t: number }
+
+/** What a command tells its user on stderr: image by image, and of the one machine image that it is about. */
 export type CliEvent =
   | { type: 'notice'; level: 'info' | 'warning'; text: string }
   | { type: 'image'; image: string; build?: string; event: StoryEvent }
   | { type: 'image-done'; image: string; build?: string; outcome: ImageOutcome }
+  | { type: 'machine'; build?: string; event: MachineEvent }
+  | { type: 'machine-done'; build?: string; outcome: MachineOutcome }
 
 export interface ImageOutcome {
   status: 'current' | 'tagged' | 'built' | 'failed' | 'cancelled' | 'superseded'
@@ -45,6 +54,16 @@ export interface ImageOutcome {
   pushedBytes?: number
   seconds: number
   steps?: { total: number; cached: number }
+  error?: { code: string; message: string; next?: string; exit: number }
+}
+
+export interface MachineOutcome {
+  /** `found`: it had been baked and proven before. `proven`: it had been baked, only the proof was missing. */
+  status: 'found' | 'baked' | 'proven' | 'failed'
+  /** AMI id, or the disk's absolute path; absent on failure. */
+  reference?: string
+  sizeBytes?: number
+  seconds: number
   error?: { code: string; message: string; next?: string; exit: number }
 }
 

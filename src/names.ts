@@ -88,5 +88,18 @@ export const keys = {
   worker: (name: string) => `workers/${name}`,
   beat: (owner: string) => `beats/${owner}`,
   grave: (owner: string) => `graves/${owner}`,
+  /** What a release is: created once, under its name as a key's part. */
+  releases: 'releases/',
+  release: (name: string) => `releases/${branchSlug(name)}`,
+  /** What claim n of an inputs hash made; which hashes a release was baked under. */
+  machines: 'machines/',
+  machine: (inputs: string, n: number) => `machines/${inputs}/${entry(n)}`,
+  releaseMachines: (name: string) => `release-machines/${branchSlug(name)}/`,
+  releaseMachine: (name: string, inputs: string) => `release-machines/${branchSlug(name)}/${inputs}`,
+  /** One run of `bake ami` that made something. */
+  bakes: 'bakes/',
+  bake: (id: string) => `bakes/${id}`,
+  /** What a part of `bake prune` means to delete. */
+  prune: (part: string) => `prunes/${branchSlug(part)}`,
   layers: (target: string) => `layers/${sha256(target).slice(0, 32)}`,
 }

@@ -1,6 +1,7 @@
 import type { ImageOutcome, StoryEvent } from '../events.ts'
 import { duration, shortDigest, size } from './format.ts'
-import { failedStep, type ImageStory, oneLine } from './story.ts'
+import { machineSummary } from './machine-lines.ts'
+import { failedStep, type ImageStory, type Outcome, oneLine } from './story.ts'
 import type { Palette } from './style.ts'
 import { printable } from './width.ts'
 
@@ -41,13 +42,16 @@ function stepText(event: StoryEvent & { type: 'step' }, paint: Palette): string 
 }
 
 /** The one line that stays of an image, without its name. */
-export function summary(outcome: ImageOutcome, paint: Palette): string {
-  const { status, seconds, sizeBytes, pushedBytes, steps, error } = outcome
+export function summary(outcome: Outcome, paint: Palette): string {
+  if (outcome.status === 'found' || outcome.status === 'baked' || outcome.status === 'proven')
+    return machineSummary(outcome, paint)
+  // A failed machine image is told as a failed image is.
+  const { status, seconds, sizeBytes, pushedBytes, steps, error, ...rest } = outcome as ImageOutcome
   if (status === 'failed')
     return `${paint.red(`failed after ${duration(seconds)}:`)} ${error === undefined ? 'unknown error' : error.message}`
   if (status === 'cancelled') return `cancelled after ${duration(seconds)}`
-  if (status === 'superseded') return `gave way to build ${outcome.supersededBy} of a newer commit after ${duration(seconds)}`
-  const reference = paint.bold(shortDigest(outcome.reference ?? outcome.digest ?? ''))
+  if (status === 'superseded') return `gave way to build ${rest.supersededBy} of a newer commit after ${duration(seconds)}`
+  const reference = paint.bold(shortDigest(rest.reference ?? rest.digest ?? ''))
   if (status === 'current') return `${reference}  already built`
   if (status === 'tagged') return `${reference}  unchanged, tagged in ${duration(seconds)}`
   const pushed = pushedBytes === undefined ? '' : ` (pushed ${size(pushedBytes)})`

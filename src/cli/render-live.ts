@@ -2,6 +2,7 @@ import type { CliEvent } from '../events.ts'
 import { duration } from './format.ts'
 import { eventText, failureLines, summary } from './lines.ts'
 import { layout, mark } from './live-layout.ts'
+import { MACHINE, MachineStory, machineText, subjectOf } from './machine-lines.ts'
 import type { Renderer } from './render.ts'
 import { plainRenderer } from './render-plain.ts'
 import { terminalScreen } from './screen.ts'
@@ -23,6 +24,7 @@ export function liveRenderer(stream: NodeJS.WriteStream): Renderer {
   const screen = terminalScreen(stream)
   const plain = plainRenderer(stream, { quiet: false })
   const stories = new Map<string, ImageStory>()
+  const machine = new MachineStory()
   let [above, tick, closed]: [string[], number, boolean] = [[], 0, false]
   let timer: NodeJS.Timeout | undefined
 
@@ -48,13 +50,17 @@ export function liveRenderer(stream: NodeJS.WriteStream): Renderer {
     }
     if (event.type === 'notice') above.push(event.level === 'warning' ? `${paint.yellow('warning:')} ${event.text}` : event.text)
     else {
-      const story = stories.get(event.image) ?? newStory(event.image, event.build)
-      stories.set(event.image, story)
+      const subject = subjectOf(event)
+      const story = stories.get(subject) ?? newStory(subject, event.build)
+      stories.set(subject, story)
       story.build ??= event.build
-      if (event.type === 'image-done') story.outcome = event.outcome
-      else {
+      if (event.type === 'image-done' || event.type === 'machine-done') story.outcome = event.outcome
+      else if (event.type === 'machine') {
+        machine.tell(story, event.event, Date.now())
+        if (event.event.type === 'note') above.push(`${subject}  ${machineText(event.event, paint)}`)
+      } else {
         tell(story, event.event, Date.now())
-        if (LASTING.has(event.event.type)) above.push(`${event.image}  ${eventText(event.event, paint)}`)
+        if (LASTING.has(event.event.type)) above.push(`${subject}  ${eventText(event.event, paint)}`)
       }
     }
     start()
@@ -73,7 +79,11 @@ export function liveRenderer(stream: NodeJS.WriteStream): Renderer {
       const head = `${mark(story, paint)} ${pad(story.image, names)}  `
       const { outcome, startedAt } = story
       if (outcome !== undefined)
-        return [head + summary(outcome, paint), ...(outcome.status === 'failed' ? failureLines(story, paint) : [])]
+        // A machine's failure says the last lines itself.
+        return [
+          head + summary(outcome, paint),
+          ...(outcome.status === 'failed' && story.image !== MACHINE ? failureLines(story, paint) : []),
+        ]
       const elapsed = startedAt === undefined ? '' : ` after ${duration(secondsSince(story, startedAt, Date.now()))}`
       return [`${head}still ${story.phase}${elapsed}${story.build === undefined ? '' : `, build ${story.build}`}`]
     })

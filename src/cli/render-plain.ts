@@ -1,5 +1,6 @@
 import type { CliEvent } from '../events.ts'
 import { eventText, failureLines, summary } from './lines.ts'
+import { MACHINE, machineSummary, machineText } from './machine-lines.ts'
 import type { Renderer } from './render.ts'
 import { type ImageStory, newStory, tell } from './story.ts'
 import { hasColours, palette } from './style.ts'
@@ -20,6 +21,16 @@ export function plainRenderer(stream: NodeJS.WriteStream, options: { quiet: bool
   const emit = (event: CliEvent): void => {
     if (event.type === 'notice') {
       writer.line(event.level === 'warning' ? `${paint.yellow('warning:')} ${event.text}` : event.text)
+      return
+    }
+    if (event.type === 'machine') {
+      const { type } = event.event
+      if (options.quiet && type !== 'note') return
+      writer[type === 'line' ? 'log' : 'line'](`${MACHINE}  ${machineText(event.event, paint)}`)
+      return
+    }
+    if (event.type === 'machine-done') {
+      writer.line(`${MACHINE}  ${machineSummary(event.outcome, paint)}`)
       return
     }
     const story = stories.get(event.image) ?? newStory(event.image, event.build)

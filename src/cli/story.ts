@@ -1,10 +1,12 @@
-import type { ImageOutcome, StoryEvent } from '../events.ts'
+import type { ImageOutcome, MachineOutcome, StoryEvent } from '../events.ts'
 import { printable } from './width.ts'
 
 /** Lines of a running step that are kept, to be shown when it fails. Enough for a compiler's or a test's last words. */
 const TAIL_LINES = 40
 /** A log line may be megabytes of minified text; its beginning is enough to show. */
 const MAX_LINE_CHARS = 2000
+
+export type Outcome = ImageOutcome | MachineOutcome
 
 export interface StepView {
   number: number
@@ -17,7 +19,7 @@ export interface StepView {
   tail: string[]
 }
 
-/** What is known of one image, folded from its events. Bounded: finished steps keep no log lines. */
+/** What is known of one image, or of a machine image, folded from its events. Bounded: finished steps keep no log lines. */
 export interface ImageStory {
   image: string
   build: string | undefined
@@ -28,7 +30,7 @@ export interface ImageStory {
   /** The least (own clock − event's clock) seen: the two clocks' difference, however late a replayed event arrives. */
   clockOffset: number
   steps: Map<number, StepView>
-  outcome: ImageOutcome | undefined
+  outcome: Outcome | undefined
 }
 
 export const newStory = (image: string, build?: string): ImageStory => ({

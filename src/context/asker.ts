@@ -92,8 +92,8 @@ function lazyEngine(): Pick<Engine, 'ping' | 'image'> {
   }
 }
 
-/** Everything for `bake image`; disposing it lets go of the host. */
-async function openAsker(
+/** Everything that asking for images needs; disposing it lets go of the host. */
+export async function openAsker(
   project: Project,
   { checkout, configPath, repository }: ProjectRepository,
   { emit, settled, signal }: Pick<ImageRequest, 'emit' | 'settled' | 'signal'>,

@@ -1,4 +1,3 @@
-import { hostname, userInfo } from 'node:os'
 import type { Emit } from '../events.ts'
 import { endCancelled, liveAskers, requestCancel } from '../jobs/askers.ts'
 import { findBuild } from '../jobs/history.ts'
@@ -6,6 +5,7 @@ import { type BuildRecord, ENDED, readBuild } from '../jobs/records.ts'
 import { waitFor } from '../wait.ts'
 import type { Project } from './project.ts'
 import { connectServices } from './services.ts'
+import { whoami } from './whoami.ts'
 
 /** Time for the worker that has a build to stop it and write its end. Then the record is ended from here: nobody has its message, or a dead or paused worker. */
 const GRACE_MS = 4_000
@@ -70,14 +70,4 @@ async function untilEnded(build: string, { ledger, pollMs }: Project, signal: Ab
     if (signal.aborted) throw error
     return endCancelled(ledger, build)
   })
-}
-
-/** For the others who waited for the build. */
-function whoami(): string {
-  try {
-    return `${userInfo().username}@${hostname()}`
-  } catch {
-    // A user without an entry in the machine's list, as containers have.
-    return hostname()
-  }
 }

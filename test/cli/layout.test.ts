@@ -12,7 +12,7 @@ const T0 = 1_700_000_000_000
 function fold(events: readonly CliEvent[]): ImageStory[] {
   const stories = new Map<string, ImageStory>()
   for (const event of events) {
-    if (event.type === 'notice') continue
+    if (!('image' in event)) continue
     const known = stories.get(event.image) ?? newStory(event.image, event.build)
     stories.set(event.image, known)
     if (event.type === 'image') tell(known, event.event, event.event.t + 40)
@@ -58,7 +58,7 @@ test('no frame is ever as tall as the terminal or as wide as its columns', () =>
   const events = story(20, T0)
   const stories = new Map<string, ImageStory>()
   for (const [i, event] of events.entries()) {
-    if (event.type === 'notice') continue
+    if (!('image' in event)) continue
     for (const done of fold(events.slice(0, i + 1)).slice(0, 20)) stories.set(done.image, done)
     if (i % 17 !== 0 && i !== events.length - 1) continue
     for (const [columns, rows] of [

@@ -1,0 +1,101 @@
+import { failpoint } from '../failpoint.ts'
+import { readClaims } from '../jobs/claims.ts'
+import { Heartbeat } from '../jobs/heartbeat.ts'
+import { newBuildId } from '../names.ts'
+import { checkDeclared, type Pinned, pinImages } from './images.ts'
+import { linkRelease, releaseDocument, sameImages } from './link.ts'
+import type { Baker, MachinePlan } from './machine.ts'
+import { makeMachine } from './make.ts'
+import { measurePlan } from './measure.ts'
+import { planMachine, withSizes } from './plan.ts'
+import type { LaunchVersion } from './records.ts'
+import { type ReleaseAsk, recordRelease, resolveRelease } from './release.ts'
+import { checkRoom } from './room.ts'
+import { type MachineSource, readSource } from './source.ts'
+import { inPhase } from './steps.ts'
+import { look, type Machine, type Owner, takeTurn } from './turn.ts'
+import { tellOfWaiting } from './waiting.ts'
+import type { BakeWorld } from './world.ts'
+
+export interface BakeAsk extends ReleaseAsk {
+  /** false: --no-verify. */
+  verify: boolean
+  rebake: boolean
+  keepFailed: boolean
+  /** Whether the launch template's new version becomes its default. */
+  makeDefault?: boolean
+}
+
+export interface Bake {
+  /** `found`: it was there. `proven`: it was there, only its proof was missing. */
+  status: 'found' | 'baked' | 'proven'
+  plan: MachinePlan
+  machine: Machine
+  launch?: LaunchVersion
+  /** The run that made it, when that is this one. */
+  build?: string
+}
+
+/**
+ * `bake ami`: from a release's name to a proven, recorded machine image (docs/design.md §8). Each step asks first whether it was done, and refuses what it
+ * can before anything is paid for.
+ */
+export async function bakeRelease(ask: BakeAsk, world: BakeWorld): Promise<Bake> {
+  const release = await resolveRelease(ask, world.commits, world.ledger)
+  const source = await readSource(release, world)
+  const base = await world.base(source.definition)
+  checkDeclared(source.definition, source.images, base.architecture, world.defaultPlatform)
+  const pinned = await pinImages(source, release.recorded, world)
+  const plan = await planMachine(source, base, pinned, world)
+
+  const finish = (made: Omit<Bake, 'plan'>) => recordBake({ ...made, plan }, pinned, ask, world)
+  const claims = await readClaims(world.ledger, plan.inputs)
+  const seen = await look(plan, claims, { ...ask, since: claims.next }, world)
+  if (seen.kind === 'found') return finish({ status: 'found', machine: seen.machine })
+
+  const baker = await world.baker(source.definition)
+  const ready = await inPhase('check', world.tell, () => prevalidate(plan, source, baker, world))
+  const build = newBuildId()
+  await using owner = await beginLease(build, world)
+  const signal = AbortSignal.any([world.signal, owner.lost])
+  for (;;) {
+    const onWait = (held: Parameters<typeof tellOfWaiting>[0]) => tellOfWaiting(held, world)
+    const turn = await takeTurn(plan, ask, { ...world, build, owner, signal, onWait })
+    if (turn.kind === 'found') return await finish({ status: 'found', machine: turn.machine })
+    const machine = await makeMachine({ plan: ready, ask, turn, build, owner, signal, baker }, world)
+    // Another took the claim over while this process was paused: wait for what it makes of it.
+    if (machine !== 'lost') return await finish({ status: turn.machine ? 'proven' : 'baked', machine, build })
+  }
+}
+
+/**
+ * Records the release, which from now on is this for ever, and what it was baked as. A bake that fails records nothing: its tag may still move. Also what
+ * needed no work is recorded.
+ */
+async function recordBake(bake: Bake, pinned: Pinned, ask: BakeAsk, world: BakeWorld): Promise<Bake> {
+  const recorded = await recordRelease(releaseDocument(bake.plan, pinned), world.ledger)
+  // Somebody else recorded it meanwhile, with images that were built anew in between: theirs count.
+  if (!sameImages(recorded, pinned)) return bakeRelease(ask, world)
+  await failpoint('ami-release')
+  const launch = await linkRelease(bake.plan, bake.machine, ask, world)
+  await failpoint('ami-linked')
+  return launch ? { ...bake, launch } : bake
+}
+
+/** Cheap facts: the images are there, fit the machine and fit on it; the baker has what it needs. The plan with its images' sizes. */
+async function prevalidate(plan: MachinePlan, source: MachineSource, baker: Baker, world: BakeWorld): Promise<MachinePlan> {
+  const images = await measurePlan(plan, await world.registry())
+  checkRoom(plan.base, images, plan.definition.ami.volume?.sizeBytes)
+  const ready = await withSizes(plan, images, source, world)
+  await baker.available?.(world.signal)
+  await baker.prevalidate(ready, world.signal)
+  return ready
+}
+
+async function beginLease(build: string, world: BakeWorld): Promise<Owner & AsyncDisposable & { lost: AbortSignal }> {
+  const owner = `bake-${build}`
+  const heartbeat = new Heartbeat(world.ledger, owner, { leaseMs: world.leaseMs })
+  await heartbeat.start()
+  const { leaseMs } = world
+  return { owner, leaseMs, lost: heartbeat.lost, check: () => heartbeat.check(), [Symbol.asyncDispose]: () => heartbeat.stop() }
+}

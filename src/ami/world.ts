@@ -1,0 +1,40 @@
+import type { MachineDefinition } from '../config.ts'
+import type { Ledger } from '../io/ledger.ts'
+import type { Registry } from '../io/registry.ts'
+import type { ImageSource } from './images.ts'
+import type { Baked, Baker, MachineEvent, MachinePlan, Prover, Shelf } from './machine.ts'
+import type { PlanWorld } from './plan.ts'
+import type { LaunchVersion } from './records.ts'
+import type { Commits } from './release.ts'
+import type { SourceWorld } from './source.ts'
+import type { ProcessId } from './work-dir.ts'
+
+/** What `bake ami` needs, wired in context. What a machine image that is there already doesn't need is opened by the call that asks for it. */
+export interface BakeWorld extends SourceWorld, PlanWorld {
+  ledger: Ledger
+  /** Absolute: disks and work directories are in it. */
+  stateDir: string
+  commits: Commits
+  images: ImageSource
+  /** Platform of images that name none. */
+  defaultPlatform: string
+  registry(): Promise<Registry>
+  baker(definition: MachineDefinition): Promise<Baker>
+  /** Those of the base's kind. */
+  prover(kind: Baked['kind']): Promise<Prover>
+  shelf(kind: Baked['kind']): Promise<Shelf>
+  /** On AWS: the launch template's version of a release; found when it is there. */
+  launch?(plan: MachinePlan, baked: Baked, makeDefault: boolean): Promise<LaunchVersion | undefined>
+  /** Whether a machine image is still there. */
+  has(baked: Baked): Promise<boolean>
+  /** Who bakes: `user@machine`, and this process. */
+  by: string
+  process: ProcessId
+  /** Whether a process of this machine has certainly ended. */
+  ended(process: ProcessId): boolean
+  leaseMs: number
+  pollMs: number
+  signal: AbortSignal
+  /** The story, for whoever asked. */
+  tell(event: MachineEvent): void
+}

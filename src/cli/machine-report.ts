@@ -1,0 +1,66 @@
+import type { Bake } from '../ami/bake.ts'
+import type { MachinePlan } from '../ami/machine.ts'
+import type { Preview } from '../ami/preview.ts'
+import { nameOf } from '../ami/records.ts'
+import { proofTable } from './proof-table.ts'
+import { hasColours, palette } from './style.ts'
+
+interface MachineReport {
+  /** stdout without --json. */
+  lines: string[]
+  /** The --json document, without its version. */
+  document: object
+  /** For stderr. */
+  story?: string[]
+}
+
+/** stdout of `bake ami`: the one image id. */
+export function reportBake({ status, plan, machine, build, launch, seconds }: Bake & { seconds: number }): MachineReport {
+  const { document, baked } = machine
+  const { proof, phases, baker, bakedAt } = document
+  return {
+    lines: [nameOf(baked)],
+    story: proof && status !== 'found' ? proofTable(proof, palette(hasColours(process.stderr)), process.stderr.columns) : [],
+    document: {
+      ...subjectOf(plan),
+      status,
+      image: baked,
+      ...(launch && { launch_template: launch }),
+      baker,
+      baked_at: bakedAt,
+      proven: proof !== undefined,
+      ...(proof && { proof }),
+      phases,
+      build: build ?? document.build,
+      seconds,
+    },
+  }
+}
+
+/** What --dry-run prints. */
+export function reportPreview({ release, images, plan, action, reason, machine }: Preview): MachineReport {
+  const verbs = { none: 'nothing to do', prove: 'prove', wait: 'wait', bake: 'bake', build: 'build images, then bake' }
+  const missing = images.filter(({ reference }) => reference === undefined)
+  return {
+    lines: [
+      ...missing.map(({ image }) => `${image}  build: nobody has published it`),
+      `machine  ${verbs[action]}: ${reason}${plan ? `  (inputs ${plan.inputs.slice(0, 12)})` : ''}`,
+    ],
+    document: {
+      ...(plan ? subjectOf(plan) : { release: release.name, commit: release.commit, images }),
+      action,
+      reason,
+      ...(machine && { image: machine.baked }),
+    },
+  }
+}
+
+const subjectOf = ({ release, inputs, architecture, base, services, standIns }: MachinePlan) => ({
+  release: release.name,
+  commit: release.commit,
+  inputs,
+  architecture,
+  base,
+  images: services.map(({ name, reference }) => ({ service: name, ...reference })),
+  stand_ins: standIns,
+})

@@ -1,0 +1,52 @@
+import { boolean, string } from '@oclif/core/flags'
+import { BaseCommand, storyFlags } from '../cli/base.ts'
+import { reportBake, reportPreview } from '../cli/machine-report.ts'
+
+export default class Ami extends BaseCommand<typeof Ami> {
+  static override summary = 'Bake a release into a machine image that starts without a network, and prove it.'
+  static override description =
+    `A release is a git tag: its commit's images, by digest, go onto the base that its bake.yaml names. Images that aren't built yet are built first.
+The same inputs are baked once, whoever asks: asked for again the machine image is found. It is proven by booting a copy of it without a network.
+stdout has one line: the AMI's id or, on one machine, the path of the disk.`
+  static override examples = [
+    { description: 'the release of git tag v2', command: '<%= config.bin %> ami --release v2' },
+    { description: 'a commit, as release sha-1a2b3c4d5e6f', command: '<%= config.bin %> ami --sha 1a2b3c4' },
+    { description: 'what would be done, and why', command: '<%= config.bin %> ami --release v2 --dry-run' },
+    {
+      description: 'once more, leaving a failed machine to look into',
+      command: '<%= config.bin %> ami --release v2 --keep-failed',
+    },
+  ]
+  static override flags = {
+    release: string({ description: 'git tag to bake; with --sha the name of the release' }),
+    sha: string({ description: 'commit to bake, 4 or more digits; alone its release is called sha-<12 digits>' }),
+    'dry-run': boolean({ default: false, description: 'print what would be done; build and bake nothing' }),
+    verify: boolean({ default: true, allowNo: true, description: 'prove that all services start without a network' }),
+    rebake: boolean({ default: false, description: 'bake anew although it is there' }),
+    default: boolean({ default: false, description: 'make the new launch template version the default one' }),
+    'keep-failed': boolean({ default: false, description: 'leave what a failed bake made; bake prune removes it' }),
+    ...storyFlags,
+  }
+
+  async run(): Promise<object> {
+    const { openProject } = await import('../context/project.ts')
+    const { bakeAmi, previewAmi } = await import('../context/ami.ts')
+    const { release, sha, verify, rebake, default: makeDefault, 'dry-run': dryRun, 'keep-failed': keepFailed } = this.flags
+    const ask = {
+      ...(release !== undefined && { release }),
+      ...(sha !== undefined && { sha }),
+      verify,
+      rebake,
+      keepFailed,
+      makeDefault,
+    }
+    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt }
+    const project = await openProject()
+    const report = dryRun
+      ? reportPreview(await previewAmi(project, ask, request))
+      : reportBake(await bakeAmi(project, ask, request))
+    if (!this.jsonEnabled()) for (const text of report.story ?? []) this.emit({ type: 'notice', level: 'info', text })
+    for (const line of report.lines) this.log(line)
+    return report.document
+  }
+}

@@ -1,0 +1,23 @@
+import { hostname } from 'node:os'
+import { type Pruned, type PrunePart, prunePart } from '../ami/prune.ts'
+import { localPart } from '../ami/prune-local.ts'
+import type { Project } from './project.ts'
+import { listWorld } from './releases.ts'
+import { hasEnded } from './whoami.ts'
+
+export interface PruneRequest {
+  keep: number | undefined
+  dryRun: boolean
+  signal: AbortSignal
+}
+
+/** `bake prune`: one pass over everything that bakes of this project may have left. */
+export async function pruneProject(project: Project, { keep, dryRun, signal }: PruneRequest): Promise<Pruned[]> {
+  const parts: PrunePart[] = [localPart({ ...listWorld(project), host: hostname(), ended: hasEnded, keep })]
+  const pruned: Pruned[] = []
+  for (const part of parts) {
+    signal.throwIfAborted()
+    pruned.push(...(await prunePart(part, project.ledger, { dryRun })))
+  }
+  return pruned
+}
