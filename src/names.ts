@@ -99,6 +99,8 @@ export const keys = {
   /** One run of `bake ami` that made something. */
   bakes: 'bakes/',
   bake: (id: string) => `bakes/${id}`,
+  /** What a name of an AMI stands for until --refresh-base. */
+  base: (hash: string) => `bases/${hash.slice(0, 32)}`,
   /** What a part of `bake prune` means to delete. */
   prune: (part: string) => `prunes/${branchSlug(part)}`,
   layers: (target: string) => `layers/${sha256(target).slice(0, 32)}`,

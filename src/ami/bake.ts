@@ -54,7 +54,7 @@ export async function bakeRelease(ask: BakeAsk, world: BakeWorld): Promise<Bake>
   if (seen.kind === 'found') return finish({ status: 'found', machine: seen.machine })
 
   const baker = await world.baker(source.definition)
-  const ready = await inPhase('check', world.tell, () => prevalidate(plan, source, baker, world))
+  const ready = await inPhase('check', world.tell, () => prevalidate(plan, source, baker, ask, world))
   const build = newBuildId()
   await using owner = await beginLease(build, world)
   const signal = AbortSignal.any([world.signal, owner.lost])
@@ -77,18 +77,26 @@ async function recordBake(bake: Bake, pinned: Pinned, ask: BakeAsk, world: BakeW
   // Somebody else recorded it meanwhile, with images that were built anew in between: theirs count.
   if (!sameImages(recorded, pinned)) return bakeRelease(ask, world)
   await failpoint('ami-release')
+  await world.keepBase?.()
   const launch = await linkRelease(bake.plan, bake.machine, ask, world)
   await failpoint('ami-linked')
   return launch ? { ...bake, launch } : bake
 }
 
 /** Cheap facts: the images are there, fit the machine and fit on it; the baker has what it needs. The plan with its images' sizes. */
-async function prevalidate(plan: MachinePlan, source: MachineSource, baker: Baker, world: BakeWorld): Promise<MachinePlan> {
+async function prevalidate(
+  plan: MachinePlan,
+  source: MachineSource,
+  baker: Baker,
+  { verify }: BakeAsk,
+  world: BakeWorld,
+): Promise<MachinePlan> {
   const images = await measurePlan(plan, await world.registry())
   checkRoom(plan.base, images, plan.definition.ami.volume?.sizeBytes)
   const ready = await withSizes(plan, images, source, world)
   await baker.available?.(world.signal)
   await baker.prevalidate(ready, world.signal)
+  await world.check?.(ready, baker.name, verify)
   return ready
 }
 

@@ -23,6 +23,10 @@ export interface BakeWorld extends SourceWorld, PlanWorld {
   /** Those of the base's kind. */
   prover(kind: Baked['kind']): Promise<Prover>
   shelf(kind: Baked['kind']): Promise<Shelf>
+  /** Something was baked upon the base that was found: from now on its name stands for it. */
+  keepBase?(): Promise<void>
+  /** What else can be refused before anything is made: on AWS options, permissions, the network that proves. */
+  check?(plan: MachinePlan, baker: Baker['name'], verify: boolean): Promise<void>
   /** On AWS: the launch template's version of a release; found when it is there. */
   launch?(plan: MachinePlan, baked: Baked, makeDefault: boolean): Promise<LaunchVersion | undefined>
   /** Whether a machine image is still there. */

@@ -24,6 +24,7 @@ stdout has one line: the AMI's id or, on one machine, the path of the disk.`
     verify: boolean({ default: true, allowNo: true, description: 'prove that all services start without a network' }),
     rebake: boolean({ default: false, description: 'bake anew although it is there' }),
     default: boolean({ default: false, description: 'make the new launch template version the default one' }),
+    'refresh-base': boolean({ default: false, description: 'take the newest AMI that machine.base names, from now on' }),
     'keep-failed': boolean({ default: false, description: 'leave what a failed bake made; bake prune removes it' }),
     ...storyFlags,
   }
@@ -40,7 +41,8 @@ stdout has one line: the AMI's id or, on one machine, the path of the disk.`
       keepFailed,
       makeDefault,
     }
-    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt }
+    const refreshBase = this.flags['refresh-base']
+    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase }
     const project = await openProject()
     const report = dryRun
       ? reportPreview(await previewAmi(project, ask, request))

@@ -10,7 +10,7 @@ export default class Release extends BaseCommand<typeof Release> {
     const { openProject } = await import('../context/project.ts')
     const { releaseNamed } = await import('../context/releases.ts')
     const { releaseDetails, releaseOf } = await import('../cli/releases-table.ts')
-    const found = await releaseNamed(await openProject(), this.args.name)
+    const found = await releaseNamed(await openProject(), this.args.name, this.interrupt)
     this.log(releaseDetails(found, this.paint))
     return releaseOf(found)
   }

@@ -8,7 +8,7 @@ export default class Releases extends BaseCommand<typeof Releases> {
     const { openProject } = await import('../context/project.ts')
     const { releasesOf } = await import('../context/releases.ts')
     const { releaseOf, releasesTable } = await import('../cli/releases-table.ts')
-    const { releases, damaged } = await releasesOf(await openProject())
+    const { releases, damaged } = await releasesOf(await openProject(), this.interrupt)
     const records = damaged === 1 ? 'record is' : 'records are'
     if (damaged > 0) this.emit({ type: 'notice', level: 'warning', text: `${damaged} release ${records} damaged and left out` })
     if (releases.length > 0) this.log(releasesTable(releases, this.paint))

@@ -1,10 +1,30 @@
-import type { Shelf } from '../ami/machine.ts'
+import type { Baked, Shelf } from '../ami/machine.ts'
 import { diskShelf } from '../ami/shelf-disk.ts'
-import { unavailable } from '../errors.ts'
+import type { AmiAws, AwsRequest } from './ami-aws.ts'
 import type { Project } from './project.ts'
 
-/** Where machine images of a kind are kept. */
-export async function openShelf(kind: 'disk' | 'ami', project: Project): Promise<Shelf> {
-  if (kind === 'disk') return diskShelf(project.stateDir)
-  throw unavailable('not_built', 'AMIs are not baked yet', { next: 'start from a disk: machine.base.disk' })
+export interface Shelves extends AsyncDisposable {
+  /** Throws aws_missing (exit 2). */
+  aws(): Promise<AmiAws>
+  shelf(kind: Baked['kind']): Promise<Shelf>
+  has(baked: Baked): Promise<boolean>
+}
+
+/** Where machine images of a project are kept: AWS is reached by the first that is an AMI. */
+export function openShelves(project: Project, request: AwsRequest): Shelves {
+  let opened: Promise<AmiAws> | undefined
+  const aws = () => {
+    opened ??= import('./ami-aws.ts').then(({ amiAws }) => amiAws(project, request))
+    return opened
+  }
+  const shelf = async (kind: Baked['kind']) => (kind === 'disk' ? diskShelf(project.stateDir) : (await aws()).shelf())
+  return {
+    aws,
+    shelf,
+    has: async (baked) => (await shelf(baked.kind)).has(baked),
+    async [Symbol.asyncDispose]() {
+      const known = await opened?.catch(() => undefined)
+      await known?.[Symbol.asyncDispose]()
+    },
+  }
 }

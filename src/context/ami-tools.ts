@@ -14,9 +14,8 @@ export async function openBaker({ base, baker }: MachineDefinition, project: Pro
   return packerDiskBaker(world)
 }
 
-/** What proves machine images of a kind. */
-export async function openProver(kind: 'disk' | 'ami', project: Project): Promise<Prover> {
-  if (kind !== 'disk') throw unavailable('not_built', 'AMIs are not proven yet', { next: 'bake ami --no-verify' })
+/** What proves disks on this machine. */
+export async function openDiskProver(project: Project): Promise<Prover> {
   const [{ diskProver }, { qemuMachines }] = await Promise.all([import('../ami/disk-prover.ts'), import('./machines.ts')])
   return diskProver(qemuMachines(project.stateDir))
 }

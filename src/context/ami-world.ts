@@ -2,10 +2,10 @@ import type { BakeWorld } from '../ami/world.ts'
 import { parseConfig } from '../config.ts'
 import type { Emit, MachineEvent } from '../events.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
-import { openBase } from './ami-base.ts'
+import { openDiskBase } from './ami-base.ts'
 import { imageSource, lazyAsker } from './ami-images.ts'
-import { openShelf } from './ami-shelf.ts'
-import { openBaker, openProver } from './ami-tools.ts'
+import { openShelves } from './ami-shelf.ts'
+import { openBaker, openDiskProver } from './ami-tools.ts'
 import { defaultPlatform, openCheckout, type Project } from './project.ts'
 import { readSettings } from './settings.ts'
 import { hasEnded, thisProcess, whoami } from './whoami.ts'
@@ -14,20 +14,23 @@ export interface BakeRequest {
   emit: Emit
   settled: () => Promise<void>
   signal: AbortSignal
+  /** The newest AMI that machine.base names, from now on. */
+  refreshBase?: boolean
 }
 
 /**
  * Everything for `bake ami` and its relatives. Host process, registry, AWS and tools are reached by the first call that needs them: what is baked already
- * needs none of them.
+ * needs none of them but, for an AMI, EC2's word that it is there.
  */
 export async function openBakeWorld(project: Project, request: BakeRequest): Promise<BakeWorld & AsyncDisposable> {
-  const { emit, signal } = request
+  const { emit, signal, refreshBase = false } = request
   const tell = (event: MachineEvent) => emit({ type: 'machine', event })
   const { leaseMs } = readSettings()
   const repository = await openCheckout(project, signal)
   const { checkout, configPath } = repository
+  let onAws = false
   const asker = lazyAsker(project, repository, request)
-  const shelf = (kind: 'disk' | 'ami') => openShelf(kind, project)
+  const { aws, shelf, has, [Symbol.asyncDispose]: closeAws } = openShelves(project, { signal, tell })
   return {
     ledger: project.ledger,
     stateDir: project.stateDir,
@@ -42,15 +45,28 @@ export async function openBakeWorld(project: Project, request: BakeRequest): Pro
       await asker.open()
       return new HttpRegistry()
     },
-    base: (definition) => openBase(definition, project, { signal, tell }),
+    async base({ base }) {
+      if ('disk' in base) return openDiskBase(base.disk, project, { signal, tell })
+      onAws = true
+      return (await aws()).findBase(base.ami, refreshBase)
+    },
+    async keepBase() {
+      if (onAws) await (await aws()).keepBase()
+    },
     async render(plan, templates) {
       const { renderMachine } = await import('../ami/render.ts')
       return renderMachine(plan, templates)
     },
     baker: (definition) => openBaker(definition, project),
-    prover: (kind) => openProver(kind, project),
+    prover: async (kind) => (kind === 'disk' ? openDiskProver(project) : (await aws()).prover()),
     shelf,
-    has: async (baked) => (await shelf(baked.kind)).has(baked),
+    has,
+    async check(plan, baker, verify) {
+      if (plan.base.kind === 'ami') await (await aws()).check(plan, baker, verify)
+    },
+    async launch(plan, baked, makeDefault) {
+      return baked.kind === 'ami' ? (await aws()).launch(plan, baked, makeDefault) : undefined
+    },
     by: whoami(),
     process: thisProcess(),
     ended: hasEnded,
@@ -60,6 +76,7 @@ export async function openBakeWorld(project: Project, request: BakeRequest): Pro
     tell,
     async [Symbol.asyncDispose]() {
       await asker[Symbol.asyncDispose]()
+      await closeAws()
       await checkout[Symbol.asyncDispose]()
     },
   }

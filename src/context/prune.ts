@@ -13,7 +13,10 @@ export interface PruneRequest {
 
 /** `bake prune`: one pass over everything that bakes of this project may have left. */
 export async function pruneProject(project: Project, { keep, dryRun, signal }: PruneRequest): Promise<Pruned[]> {
-  const parts: PrunePart[] = [localPart({ ...listWorld(project), host: hostname(), ended: hasEnded, keep })]
+  await using world = listWorld(project, signal)
+  const ledgerWorld = { ...world, ended: hasEnded, keep }
+  const parts: PrunePart[] = [localPart({ ...ledgerWorld, host: hostname() })]
+  if (project.aws) parts.push(await (await world.aws()).prune(ledgerWorld))
   const pruned: Pruned[] = []
   for (const part of parts) {
     signal.throwIfAborted()

@@ -1,16 +1,22 @@
 import { findRelease, type ListedRelease, type ListWorld, listReleases } from '../ami/list.ts'
-import { openShelf } from './ami-shelf.ts'
+import { openShelves, type Shelves } from './ami-shelf.ts'
 import type { Project } from './project.ts'
 
 /** What reading releases needs: nothing is started. */
-export const listWorld = (project: Project): ListWorld => ({
-  ledger: project.ledger,
-  stateDir: project.stateDir,
-  has: async (baked) => (await openShelf(baked.kind, project)).has(baked),
-})
+export function listWorld(project: Project, signal: AbortSignal): ListWorld & Pick<Shelves, 'aws'> & AsyncDisposable {
+  const { aws, has, [Symbol.asyncDispose]: close } = openShelves(project, { signal, tell: () => {} })
+  const { ledger, stateDir } = project
+  return { ledger, stateDir, aws, has, [Symbol.asyncDispose]: close }
+}
 
 /** `bake releases`: all of them, newest first. */
-export const releasesOf = (project: Project) => listReleases(listWorld(project))
+export async function releasesOf(project: Project, signal: AbortSignal) {
+  await using world = listWorld(project, signal)
+  return await listReleases(world)
+}
 
 /** `bake release`: throws bad_release or unknown_release (exit 2). */
-export const releaseNamed = (project: Project, name: string): Promise<ListedRelease> => findRelease(name, listWorld(project))
+export async function releaseNamed(project: Project, name: string, signal: AbortSignal): Promise<ListedRelease> {
+  await using world = listWorld(project, signal)
+  return await findRelease(name, world)
+}

@@ -164,6 +164,17 @@ describe('a release', () => {
     expect(await bake()).toMatchObject({ status: 'found' })
   })
 
+  test('keeps the base that it was baked upon, and only when it was', async () => {
+    let kept = 0
+    world.keepBase = async () => void kept++
+    world.before = () => Promise.reject(failed('bake_failed', 'exit code 7'))
+    await expect(bake()).rejects.toMatchObject({ code: 'bake_failed' })
+    expect(kept).toBe(0)
+    world.before = async () => {}
+    await bake()
+    expect(kept).toBe(1)
+  })
+
   test('is proven again when what the proof has to show is another', async () => {
     await bake()
     const text = String(MACHINE_FILES['bake.yaml'])

@@ -1,0 +1,110 @@
+import type { AmiBase, MachineEvent, Prover, Shelf } from '../ami/machine.ts'
+import type { PrunePart } from '../ami/prune.ts'
+import type { PruneLedger } from '../ami/prune-aws-records.ts'
+import type { BakeWorld } from '../ami/world.ts'
+import type { MachineDefinition } from '../config.ts'
+import { refused } from '../errors.ts'
+import { Ec2 } from '../io/ec2.ts'
+import { Ec2Images } from '../io/ec2-images.ts'
+import { Ec2Instances } from '../io/ec2-instances.ts'
+import { Ec2Network } from '../io/ec2-network.ts'
+import { Ec2Templates } from '../io/ec2-templates.ts'
+import type { Project } from './project.ts'
+
+export interface AwsRequest {
+  signal: AbortSignal
+  tell(event: MachineEvent): void
+}
+
+/** What machine images on AWS need. The SDK is loaded, and EC2 asked, by the first call. */
+export interface AmiAws extends AsyncDisposable {
+  /** With `refresh` the newest of its name, else the one that was baked upon before. */
+  findBase(base: Extract<MachineDefinition['base'], { ami: unknown }>['ami'], refresh: boolean): Promise<AmiBase>
+  /** What `findBase` found is what the name stands for from now on. */
+  keepBase(): Promise<void>
+  shelf(): Promise<Shelf>
+  prover(): Promise<Prover>
+  check: NonNullable<BakeWorld['check']>
+  launch: NonNullable<BakeWorld['launch']>
+  /** What bakes left in the regions that bake.yaml names. */
+  prune(world: PruneLedger): Promise<PrunePart>
+}
+
+/** Throws aws_missing (exit 2) when bake.yaml names no region. */
+export function amiAws({ aws, config, ledger }: Project, { signal, tell }: AwsRequest): AmiAws {
+  if (!aws)
+    throw refused('aws_missing', 'machine.base.ami needs aws: in bake.yaml, which says in which region to bake', {
+      next: 'add aws: (docs/aws-setup.md), or start from a disk of this machine: base: { disk: base.raw }, which bake base makes',
+    })
+  const home = aws.region
+  const regions = new Map<string, Ec2>()
+  const ec2 = (region: string): Ec2 => {
+    const known = regions.get(region) ?? new Ec2(region)
+    regions.set(region, known)
+    return known
+  }
+  const images = (region: string) => new Ec2Images(ec2(region))
+  const network = () => new Ec2Network(ec2(home))
+  const templates = () => new Ec2Templates(ec2(home))
+  let keep = async () => {}
+  return {
+    async findBase(wanted, refresh) {
+      const [{ findAmi }, { pinBase, pinnedBase }] = await Promise.all([
+        import('../ami/ami-base.ts'),
+        import('../ami/base-pin.ts'),
+      ])
+      if ('id' in wanted) return findAmi(wanted, { images: images(home), tell })
+      const name = { region: home, ...wanted }
+      const pinned = refresh ? undefined : await pinnedBase(name, ledger)
+      if (pinned) return pinned
+      const base = await findAmi(wanted, { images: images(home), tell })
+      keep = () => pinBase(name, base, ledger)
+      return base
+    },
+    keepBase: () => keep(),
+    async shelf() {
+      const { awsShelf } = await import('../ami/shelf-aws.ts')
+      return awsShelf({ images, signal, tell })
+    },
+    async prover() {
+      const { AwsProver } = await import('../ami/prove-aws.ts')
+      const instances = new Ec2Instances(ec2(home))
+      return new AwsProver({ images: images(home), instances, network: network(), templates: templates(), imagesOf: images })
+    },
+    async check(plan, baker, verify) {
+      const { checkAws } = await import('../ami/check-aws.ts')
+      await checkAws(plan, baker, verify, {
+        instances: new Ec2Instances(ec2(home)),
+        network: network(),
+        templates: templates(),
+        images,
+      })
+    },
+    async launch(plan, baked, makeDefault) {
+      if (baked.kind !== 'ami') return undefined
+      const { templateVersion } = await import('../ami/launch-template.ts')
+      const world = { images: images(home), templates: templates(), signal, tell }
+      const made = await templateVersion(baked, plan, { makeDefault }, world)
+      return made && { name: made.name, version: made.version }
+    },
+    async prune(ledgerWorld) {
+      const [{ awsPart }, { GroupImages }, { Ec2Leftovers }] = await Promise.all([
+        import('../ami/prune-aws.ts'),
+        import('../io/autoscaling-images.ts'),
+        import('../io/ec2-leftovers.ts'),
+      ])
+      const region = (name: string) => ({
+        images: images(name),
+        instances: new Ec2Instances(ec2(name)),
+        leftovers: new Ec2Leftovers(ec2(name)),
+        templates: new Ec2Templates(ec2(name)),
+        groups: new GroupImages(name),
+      })
+      const others = config.machine?.ami.regions ?? []
+      return awsPart({ ...ledgerWorld, project: config.project, regions: [...new Set([home, ...others])], region })
+    },
+    async [Symbol.asyncDispose]() {
+      for (const each of regions.values()) await each[Symbol.asyncDispose]()
+    },
+  }
+}
