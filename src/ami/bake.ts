@@ -4,10 +4,10 @@ import { Heartbeat } from '../jobs/heartbeat.ts'
 import { newBuildId } from '../names.ts'
 import { checkDeclared, type Pinned, pinImages } from './images.ts'
 import { linkRelease, releaseDocument, sameImages } from './link.ts'
-import type { Baker, MachinePlan } from './machine.ts'
+import type { Baker, MachinePlan, UnrenderedPlan } from './machine.ts'
 import { makeMachine } from './make.ts'
 import { measurePlan } from './measure.ts'
-import { planMachine, withSizes } from './plan.ts'
+import { planMachine, renderPlan, withSizes } from './plan.ts'
 import type { LaunchVersion } from './records.ts'
 import { type ReleaseAsk, recordRelease, resolveRelease } from './release.ts'
 import { checkRoom } from './room.ts'
@@ -29,7 +29,7 @@ export interface BakeAsk extends ReleaseAsk {
 export interface Bake {
   /** `found`: it was there. `proven`: it was there, only its proof was missing. */
   status: 'found' | 'baked' | 'proven'
-  plan: MachinePlan
+  plan: UnrenderedPlan
   machine: Machine
   launch?: LaunchVersion
   /** The run that made it, when that is this one. */
@@ -83,9 +83,9 @@ async function recordBake(bake: Bake, pinned: Pinned, ask: BakeAsk, world: BakeW
   return launch ? { ...bake, launch } : bake
 }
 
-/** Cheap facts: the images are there, fit the machine and fit on it; the baker has what it needs. The plan with its images' sizes. */
+/** Cheap facts: the images are there, fit the machine and fit on it; the baker has what it needs. The plan as it is baked. */
 async function prevalidate(
-  plan: MachinePlan,
+  plan: UnrenderedPlan,
   source: MachineSource,
   baker: Baker,
   { verify }: BakeAsk,
@@ -93,7 +93,7 @@ async function prevalidate(
 ): Promise<MachinePlan> {
   const images = await measurePlan(plan, await world.registry())
   checkRoom(plan.base, images, plan.definition.ami.volume?.sizeBytes)
-  const ready = await withSizes(plan, images, source, world)
+  const ready = await renderPlan(withSizes(plan, images), source, world)
   await baker.available?.(world.signal)
   await baker.prevalidate(ready, world.signal)
   await world.check?.(ready, baker.name, verify)

@@ -1,5 +1,5 @@
 import { sha256 } from '../names.ts'
-import type { Base, MachinePlan, Rendered } from './machine.ts'
+import type { Base, MachinePlan, Rendered, UnrenderedPlan } from './machine.ts'
 
 /** Raised when a baker makes something else of the same rendered files: what was baked before isn't found again then. */
 const BAKER_VERSION = 1
@@ -15,7 +15,7 @@ export function canonical(value: unknown): string {
 }
 
 /** What decides a machine image, before its hash is known. */
-export type Ingredients = Omit<MachinePlan, 'inputs' | 'rendered' | 'release'>
+export type Ingredients = Omit<UnrenderedPlan, 'inputs' | 'release'>
 
 /**
  * Hash of all that decides a machine image (docs/design.md §8). No release name and no date: two releases with equal content share one image. What only

@@ -1,13 +1,13 @@
 import { read } from '../jobs/records.ts'
 import { keys } from '../names.ts'
 import type { Pinned } from './images.ts'
-import type { ImageReference, MachinePlan } from './machine.ts'
+import type { ImageReference, UnrenderedPlan } from './machine.ts'
 import { type LaunchVersion, nameOf, type ReleaseDocument, type ReleaseMachine, releaseMachineSchema } from './records.ts'
 import type { Machine } from './turn.ts'
 import type { BakeWorld } from './world.ts'
 
 /** What a release is recorded as. */
-export const releaseDocument = ({ release, project }: MachinePlan, { images, standIns }: Pinned): ReleaseDocument => ({
+export const releaseDocument = ({ release, project }: UnrenderedPlan, { images, standIns }: Pinned): ReleaseDocument => ({
   version: 1,
   name: release.name,
   project,
@@ -36,7 +36,7 @@ export function sameImages(one: Pinned, other: Pinned): boolean {
  * `bake prune` go by it. What is noted already isn't made again, unless it is to become the default.
  */
 export async function linkRelease(
-  plan: MachinePlan,
+  plan: UnrenderedPlan,
   machine: Machine,
   { makeDefault = false }: { makeDefault?: boolean },
   world: Pick<BakeWorld, 'ledger' | 'launch'>,

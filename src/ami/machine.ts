@@ -112,6 +112,9 @@ export interface MachinePlan {
   inputs: string
 }
 
+/** What finding a machine image takes; rendering is for who bakes one, or proves one anew. */
+export type UnrenderedPlan = Omit<MachinePlan, 'rendered'>
+
 /** What the disk says of itself, `/etc/bake/manifest.json`: no name and no date, so that releases with equal content share an image. */
 export interface DiskManifest {
   version: 1

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { Registry } from '../io/registry.ts'
 import { DIGEST_PATTERN } from '../names.ts'
 import { imageGone, registryReference, wrongPlatform } from './images.ts'
-import type { Architecture, ImageReference, MachinePlan } from './machine.ts'
+import type { Architecture, ImageReference, UnrenderedPlan } from './machine.ts'
 
 const descriptor = z.object({ digest: z.string().regex(DIGEST_PATTERN), size: z.number() })
 const platformSchema = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() })
@@ -16,7 +16,7 @@ type Platform = z.infer<typeof platformSchema>
  * The images of a plan's services as the registry has them, each with the compressed size of what the machine pulls. Throws image_gone (exit 4), or
  * image_platform (exit 2) for an image that a machine of this architecture can't run.
  */
-export async function measurePlan({ services, architecture }: MachinePlan, registry: Source): Promise<ImageReference[]> {
+export async function measurePlan({ services, architecture }: UnrenderedPlan, registry: Source): Promise<ImageReference[]> {
   const distinct = new Map(services.map(({ name, reference }) => [reference.digest, { name, reference }]))
   return Promise.all(
     [...distinct.values()].map(async ({ name, reference }) => {

@@ -3,7 +3,7 @@ import { readClaims } from '../jobs/claims.ts'
 import type { BakeAsk } from './bake.ts'
 import { checkDeclared, type EnsuredImage, namesOf, pinImages } from './images.ts'
 import type { MachinePlan } from './machine.ts'
-import { planMachine } from './plan.ts'
+import { planMachine, renderPlan } from './plan.ts'
 import { type ReleaseAsk, type ResolvedRelease, resolveRelease } from './release.ts'
 import { readSource } from './source.ts'
 import { look, type Machine } from './turn.ts'
@@ -64,5 +64,5 @@ async function planUnbuilt(ask: ReleaseAsk, world: BakeWorld): Promise<Pick<Prev
   if (images.some(({ reference }) => reference === undefined)) return { release, images }
   const published = { ...world, images: { ...world.images, ensure: async () => images } }
   const pinned = await pinImages(source, release.recorded, published)
-  return { release, images, plan: await planMachine(source, base, pinned, world) }
+  return { release, images, plan: await renderPlan(await planMachine(source, base, pinned, world), source, world) }
 }

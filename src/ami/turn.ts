@@ -5,7 +5,7 @@ import { append, type Claims, readClaims, refreshClaims } from '../jobs/claims.t
 import { isAlive } from '../jobs/heartbeat.ts'
 import type { Failure } from '../jobs/records.ts'
 import { proofHash } from './inputs.ts'
-import type { Baked, MachinePlan } from './machine.ts'
+import type { Baked, UnrenderedPlan } from './machine.ts'
 import { bakedOf, type MachineDocument, readBake, readMachine } from './records.ts'
 import type { ProcessId } from './work-dir.ts'
 
@@ -44,7 +44,7 @@ export type Look =
 
 /** What is there for these inputs. `since`: number of the first entry that came after `--rebake` was asked for. Writes nothing. */
 export async function look(
-  plan: Pick<MachinePlan, 'inputs' | 'services' | 'standIns'>,
+  plan: Pick<UnrenderedPlan, 'inputs' | 'services' | 'standIns'>,
   claims: Claims,
   ask: TurnAsk & { since: number },
   world: TurnWorld,
@@ -105,7 +105,7 @@ const SLOWEST_LOOK_MS = 1_000
  * Waits until the inputs are published and still there, or ours to bake. Throws what the bake that was waited for failed with, when that is the user's
  * affair: the same inputs would fail the same way.
  */
-export async function takeTurn(plan: MachinePlan, ask: TurnAsk, options: TurnOptions): Promise<Turn> {
+export async function takeTurn(plan: UnrenderedPlan, ask: TurnAsk, options: TurnOptions): Promise<Turn> {
   const { ledger, owner, build, signal } = options
   let claims = await readClaims(ledger, plan.inputs)
   const since = claims.next

@@ -2,7 +2,7 @@ import type { MachineDefinition } from '../config.ts'
 import type { Ledger } from '../io/ledger.ts'
 import type { Registry } from '../io/registry.ts'
 import type { ImageSource } from './images.ts'
-import type { Baked, Baker, MachineEvent, MachinePlan, Prover, Shelf } from './machine.ts'
+import type { Baked, Baker, MachineEvent, MachinePlan, Prover, Shelf, UnrenderedPlan } from './machine.ts'
 import type { PlanWorld } from './plan.ts'
 import type { LaunchVersion } from './records.ts'
 import type { Commits } from './release.ts'
@@ -28,7 +28,7 @@ export interface BakeWorld extends SourceWorld, PlanWorld {
   /** What else can be refused before anything is made: on AWS options, permissions, the network that proves. */
   check?(plan: MachinePlan, baker: Baker['name'], verify: boolean): Promise<void>
   /** On AWS: the launch template's version of a release; found when it is there. */
-  launch?(plan: MachinePlan, baked: Baked, makeDefault: boolean): Promise<LaunchVersion | undefined>
+  launch?(plan: UnrenderedPlan, baked: Baked, makeDefault: boolean): Promise<LaunchVersion | undefined>
   /** Whether a machine image is still there. */
   has(baked: Baked): Promise<boolean>
   /** Who bakes: `user@machine`, and this process. */

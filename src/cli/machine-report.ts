@@ -1,5 +1,5 @@
 import type { Bake } from '../ami/bake.ts'
-import type { MachinePlan } from '../ami/machine.ts'
+import type { UnrenderedPlan } from '../ami/machine.ts'
 import type { Preview } from '../ami/preview.ts'
 import { nameOf } from '../ami/records.ts'
 import { proofTable } from './proof-table.ts'
@@ -55,7 +55,7 @@ export function reportPreview({ release, images, plan, action, reason, machine }
   }
 }
 
-const subjectOf = ({ release, inputs, architecture, base, services, standIns }: MachinePlan) => ({
+const subjectOf = ({ release, inputs, architecture, base, services, standIns }: UnrenderedPlan) => ({
   release: release.name,
   commit: release.commit,
   inputs,
