@@ -2,6 +2,7 @@ import type { DescribeImagesCommandInput } from '@aws-sdk/client-ec2'
 import { failed } from '../errors.ts'
 import { waitFor } from '../wait.ts'
 import { type Ec2, type Ec2Tags, pages, tagFilters, tagList, tagSpecifications } from './ec2.ts'
+import { ec2ErrorName } from './ec2-errors.ts'
 import { type Ec2Image, parseImage } from './ec2-image.ts'
 
 /** By id, or the newest of an owner's whose names match (`*`: any characters). */
@@ -132,11 +133,25 @@ export class Ec2Images {
   }
 
   /** Begins a copy into this region; its id. */
-  async copy({ sourceRegion, sourceId, name, description, kmsKey, tags, token }: ImageCopy): Promise<string> {
+  async copy(copy: ImageCopy): Promise<string> {
+    const { ImageId } = await this.#copy(copy, false)
+    return ImageId!
+  }
+
+  /** Copies nothing: throws what EC2 has against it (ec2_denied, …). */
+  async mayCopy({ id, region, name }: Pick<Ec2Image, 'id' | 'region' | 'name'>, tags: Ec2Tags): Promise<void> {
+    const copy = { sourceRegion: region, sourceId: id, name, description: name, tags, token: 'check' }
+    await this.#copy(copy, true).catch((error: unknown) => {
+      if (ec2ErrorName(error) !== 'DryRunOperation') throw error
+    })
+  }
+
+  #copy({ sourceRegion, sourceId, name, description, kmsKey, tags, token }: ImageCopy, DryRun: boolean) {
     const request = { action: 'CopyImage', subject: `${sourceId} of ${sourceRegion}`, also: ['ec2:CreateTags'] }
-    const { ImageId } = await this.#ec2.call(request, ({ sdk, client }) =>
+    return this.#ec2.call(request, ({ sdk, client }) =>
       client.send(
         new sdk.CopyImageCommand({
+          DryRun,
           SourceRegion: sourceRegion,
           SourceImageId: sourceId,
           Name: name,
@@ -147,7 +162,6 @@ export class Ec2Images {
         }),
       ),
     )
-    return ImageId!
   }
 
   /** Deregisters it and deletes its snapshots. What is gone already is no error. */

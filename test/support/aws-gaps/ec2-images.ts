@@ -38,9 +38,9 @@ export class ImageGaps {
       case 'CopyImage':
         return this.#copy(call)
       case 'EnableImageDeprecation':
-        return (await this.#missing(call, id)) ?? this.#deprecate(marks, form.get('DeprecateAt'), done)
+        return (await this.missing(call, id)) ?? this.#deprecate(marks, form.get('DeprecateAt'), done)
       case 'EnableImageDeregistrationProtection': {
-        const missing = await this.#missing(call, id)
+        const missing = await this.missing(call, id)
         if (missing) return missing
         marks.deregistrationProtection =
           form.get('WithCooldown') === 'true' ? 'enabled-with-cooldown' : 'enabled-without-cooldown'
@@ -52,7 +52,7 @@ export class ImageGaps {
       case 'ModifyImageAttribute': {
         const version = form.get('ImdsSupport.Value')
         if (version === null) return call.ask(form)
-        const missing = await this.#missing(call, id)
+        const missing = await this.missing(call, id)
         if (missing) return missing
         if (version !== 'v2.0') return refusal('InvalidParameterValue', `Value (${version}) for parameter ImdsSupport is invalid`)
         marks.imdsSupport = version
@@ -74,7 +74,7 @@ export class ImageGaps {
     return found
   }
 
-  async #missing(call: Call, id: string): Promise<Answer | undefined> {
+  async missing(call: Call, id: string): Promise<Answer | undefined> {
     const found = await call.ask({ Action: 'DescribeImages', 'ImageId.1': id })
     return found.status === 200 && found.body.includes(id)
       ? undefined

@@ -39,10 +39,6 @@ export function mapItems(xml: string, list: string, change: (item: string) => st
 
 export const element = (xml: string, name: string): string | undefined => new RegExp(`<${name}>([^<]*)</${name}>`).exec(xml)?.[1]
 
-/** `Filter.1.Value.2`-like lists of a form, in order. */
-export const listOf = (form: URLSearchParams, prefix: string): string[] =>
-  [...form].filter(([name]) => new RegExp(`^${prefix}\\.\\d+$`).test(name)).map(([, value]) => value)
-
 /** Tags of `TagSpecification.n` for one kind. */
 export function specifiedTags(form: URLSearchParams, kind: string): [string, string][] {
   const found: [string, string][] = []

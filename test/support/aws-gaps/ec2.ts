@@ -117,6 +117,9 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
     gaps.calls[action] = (gaps.calls[action] ?? 0) + 1
     if (gaps.denied.has(action)) return unauthorized(action)
     if (gaps.denied.has('CreateTags') && form.has('TagSpecification.1.ResourceType')) return unauthorized('CreateTags')
+    for (let n = 1; form.has(`TagSpecification.${n}.ResourceType`); n++)
+      if (!form.has(`TagSpecification.${n}.Tag.1.Key`))
+        return refusal('InvalidParameterValue', 'Tag specification must have at least one tag')
     const code = gaps.refuse(action, form)
     if (code !== undefined)
       return refusal(code, 'the stand-in was told to refuse it', code === 'InsufficientInstanceCapacity' ? 500 : 400)
@@ -127,10 +130,23 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
       if (action === 'GetConsoleOutput') return consoleOf(form.get('InstanceId') ?? '')
       const special = (await images.answer(call)) ?? (await templates.answer(call))
       if (special !== undefined) return special
+      if (action === 'RunInstances') return runInstances(call)
       if (FORWARDED.has(action)) return call.ask(form)
       unknown.add(action)
       return refusal('InvalidAction', `the stand-in doesn't know ${action}`)
     })
+  }
+
+  /**
+   * API_RunInstances, API_EbsBlockDevice: what a mapping doesn't say of the image's own root volume is the image's; moto asks for a size. And the image must be
+   * there, which moto doesn't ask.
+   */
+  async function runInstances(call: Call): Promise<Answer> {
+    const { form } = call
+    const missing = await images.missing(call, form.get('ImageId') ?? '')
+    if (missing !== undefined) return missing
+    const partial = !form.has('BlockDeviceMapping.1.Ebs.VolumeSize') && !form.has('BlockDeviceMapping.1.Ebs.SnapshotId')
+    return call.ask(new URLSearchParams([...form].filter(([name]) => !(partial && name.startsWith('BlockDeviceMapping.')))))
   }
 
   /** https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html */

@@ -1,0 +1,105 @@
+import { failed } from '../errors.ts'
+import type { MachinePlan, ProvenBoot, Service } from './machine.ts'
+import { faultsOf, newReport, type ProofReport, readReportLine } from './proof-report.ts'
+
+/** Lines that are shown when nothing else tells why. */
+const SHOWN_LINES = 30
+/** ECMA-48 control sequences, and what a terminal doesn't print. */
+const CONTROLS = /\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x09\x0b-\x1f\x7f]/g
+
+/**
+ * The console of an instance as GetConsoleOutput gives it: all of it again with every look, or its last 64 KiB, the last line perhaps half. What was read
+ * once isn't read again.
+ */
+export class InstanceConsole {
+  readonly report: ProofReport = newReport()
+  readonly #onLine: (line: string) => void
+  #before: string[] = []
+
+  constructor(onLine: (line: string) => void) {
+    this.#onLine = onLine
+  }
+
+  /** `whole`: nothing more will come of its last line. */
+  read(text: string, whole = false): void {
+    const lines = text.replace(CONTROLS, '').split('\n')
+    const rest = lines.pop() ?? ''
+    if (whole && rest !== '') lines.push(rest)
+    for (const line of lines.slice(overlap(this.#before, lines))) {
+      this.#onLine(line)
+      readReportLine(this.report, line)
+    }
+    if (lines.length > 0) this.#before = lines
+  }
+
+  get last(): string[] {
+    return this.#before.filter((line) => line.trim() !== '').slice(-SHOWN_LINES)
+  }
+}
+
+/** How many lines at the beginning of `now` are what `before` ended with. */
+function overlap(before: string[], now: string[]): number {
+  for (let from = 0; from < before.length; from++) {
+    const length = Math.min(before.length - from, now.length)
+    let same = 0
+    while (same < length && before[from + same] === now[same]) same++
+    if (same === length && from + same === before.length) return same
+  }
+  return 0
+}
+
+/**
+ * Services that no AMI can be asked about: what stands in for their neighbours comes on a disk, which only a machine of one's own can be given, and what
+ * is started after them waits for them. With it, why.
+ */
+export function unaskable(services: Service[]): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const { name, proof } of services)
+    if (proof.with.length > 0) found.set(name, `needs stand-ins (${proof.with.map((each) => each.name).join(', ')})`)
+  for (let before = -1; before !== found.size; ) {
+    before = found.size
+    for (const { name, after } of services) {
+      const waited = after.find((other) => found.has(other))
+      if (waited !== undefined && !found.has(name)) found.set(name, `starts after ${waited}`)
+    }
+  }
+  return found
+}
+
+/** Why the report is no proof of the plan's services but those of `without`; empty: it is one. */
+export function faultsWithout(report: ProofReport, plan: MachinePlan, without: ReadonlyMap<string, string>): string[] {
+  const services = new Map([...report.services].filter(([name]) => !without.has(name)))
+  const failing = [...services.values()].some(({ state }) => state === 'failed')
+  // The machine's own judgement counts those that it can't be asked about as well.
+  const ok = report.ok === false && services.size < report.services.size ? !failing : report.ok
+  const asked = plan.services.filter(({ name }) => !without.has(name))
+  return faultsOf(
+    { ...report, services, ...(ok !== undefined && { ok }) },
+    {
+      inputs: plan.inputs,
+      services: asked.map(({ name, reference, proof }) => ({ name, digest: reference.digest, level: proof.level })),
+    },
+  )
+}
+
+export function provenBoot(report: ProofReport, without: ReadonlyMap<string, string>): ProvenBoot {
+  const services = [...report.services.values()].flatMap(({ name, state, seconds, digest }) =>
+    state === 'failed' || without.has(name) ? [] : [{ service: name, level: state, seconds, digest }],
+  )
+  return { network: 'aws', seconds: Math.max(0, ...services.map(({ seconds }) => seconds)), services }
+}
+
+/** Says why, then shows each failing unit's journal, or where the console ended. */
+export function proofFailed(
+  faults: string[],
+  { report, last }: InstanceConsole,
+  ids: { ami: string; instance: string; region: string },
+) {
+  const logs = [...report.logs].flatMap(([name, lines]) => [`${name}'s journal:`, ...lines.map((line) => `  ${line}`)])
+  const shown = logs.length > 0 ? logs : ['the console’s last lines:', ...last.map((line) => `  ${line}`)]
+  const why = `${ids.ami} is not proven: in a subnet without routes ${faults.join('; ')}`
+  return failed('proof_failed', [why, ...shown].join('\n'), {
+    ids,
+    next: 'what a service needs to start must be on the machine, or stand in for it: services.*.proof in bake.yaml',
+  })
+}

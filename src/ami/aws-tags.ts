@@ -1,0 +1,22 @@
+/**
+ * Tags of what bake makes on AWS. Whatever exists only while a run lasts, and every image and snapshot that it leaves, carries `run`; instances of a launch
+ * template never do, so `bake prune` can't take them for its own.
+ */
+export const TAG = {
+  project: 'bake:project',
+  /** Build id of the run that made it. */
+  run: 'bake:run',
+  inputs: 'bake:inputs',
+  /** `true` once a proof has passed, `false` until then. */
+  proven: 'bake:proven',
+  /** On a copy in another region: the id of what was baked. */
+  copyOf: 'bake:copy-of',
+  /** What an instance of a run is for: `proof`. */
+  role: 'bake:role',
+  /** On launch template versions' instances: which release and commit they are. */
+  release: 'bake:release',
+  sha: 'bake:sha',
+} as const
+
+/** Keys that users can't set. */
+export const RESERVED_TAGS = /^(?:aws|bake):/i

@@ -1,0 +1,180 @@
+import { BakeError } from '../errors.ts'
+import type { Ec2Tags } from '../io/ec2.ts'
+import type { Ec2Image } from '../io/ec2-image.ts'
+import type { Ec2Images } from '../io/ec2-images.ts'
+import type { Ec2Instances } from '../io/ec2-instances.ts'
+import type { Ec2Leftovers } from '../io/ec2-leftovers.ts'
+import { append } from '../jobs/claims.ts'
+import { newBuildId, sha256 } from '../names.ts'
+import { TAG } from './aws-tags.ts'
+import type { Leftover, PrunePart } from './prune.ts'
+import { type Over, type PruneLedger, type Published, publishedImages, runIsOver } from './prune-aws-records.ts'
+import { type ReferenceWorld, readReferences } from './prune-aws-references.ts'
+
+/** EC2 of one region, as far as pruning needs it. */
+export interface PruneRegion extends ReferenceWorld {
+  images: Pick<Ec2Images, 'tagged' | 'get' | 'sharedWith' | 'remove'>
+  instances: Pick<Ec2Instances, 'tagged' | 'ofImage' | 'terminate'>
+  leftovers: Pick<Ec2Leftovers, 'tagged' | 'remove'>
+}
+
+export interface AwsPruneWorld extends PruneLedger {
+  project: string
+  /** Every region that images are baked in or copied to. */
+  regions: string[]
+  /** Asked for once per region. */
+  region(name: string): PruneRegion
+}
+
+type Ask = (tags: Ec2Tags) => Promise<Over | undefined>
+
+interface Item extends Leftover {
+  remove(): Promise<boolean>
+}
+
+/** Of whoever has an instance start others: bake starts its own one by one. */
+const GROUP_TAG = 'aws:autoscaling:groupName'
+
+/**
+ * What bakes of a project left on AWS, found by their tags: images that no published record names and, with `keep`, those of older releases; snapshots without
+ * an image; instances, volumes, key pairs and security groups of runs that are over. Left alone is what a live run made, what is shared or protected, and
+ * what anything names: launch template versions, auto-scaling groups, instances. All of that is read again, in every region, before each deletion.
+ */
+export function awsPart(given: AwsPruneWorld): PrunePart {
+  const regions = new Map(given.regions.map((name) => [name, given.region(name)]))
+  const world = { ...given, region: (name: string) => regions.get(name)! }
+  return {
+    name: `aws-${sha256(`${world.project}\0${world.regions.join(' ')}`).slice(0, 12)}`,
+    // That nothing names it is read again: a second pass is all that a person needs to have seen the first.
+    graceMs: 0,
+    find: async () => (await findItems(world)).map(({ remove: _, ...leftover }) => leftover),
+    remove: async ({ id }) => (await findItems(world)).find((item) => item.id === id)?.remove() ?? false,
+  }
+}
+
+async function findItems(world: AwsPruneWorld): Promise<Item[]> {
+  const mine = { [TAG.project]: world.project, [TAG.run]: '*' }
+  const seen = await Promise.all(
+    world.regions.map(async (name) => {
+      const region = world.region(name)
+      const [images, instances, leftovers] = await Promise.all([
+        region.images.tagged(mine),
+        region.instances.tagged(mine),
+        region.leftovers.tagged(mine),
+      ])
+      return { name, region, images, instances, leftovers }
+    }),
+  )
+  const over = runsThatAreOver(world)
+  const items: Item[] = await imageItems(
+    seen.flatMap(({ images }) => images),
+    over,
+    world,
+  )
+  for (const { name, region, images, instances, leftovers } of seen) {
+    const used = new Set(images.flatMap(({ snapshots }) => snapshots))
+    for (const { id, tags, state } of instances) {
+      const ends = state === 'terminated' || state === 'shutting-down'
+      const found = ends || GROUP_TAG in tags ? undefined : await over(tags)
+      if (found)
+        items.push({
+          kind: 'instance',
+          id: `${name}/${id}`,
+          why: found.why,
+          remove: () => unlessUsed(() => region.instances.terminate([id])),
+        })
+    }
+    for (const leftover of leftovers) {
+      const found = leftover.inUse || used.has(leftover.id) ? undefined : await over(leftover.tags)
+      if (found === undefined || (leftover.kind === 'snapshot' && !found.recorded)) continue
+      const kind = leftover.kind.replace('-', ' ')
+      items.push({
+        kind,
+        id: `${name}/${leftover.id}`,
+        why: found.why,
+        remove: () => unlessUsed(() => region.leftovers.remove(leftover)),
+      })
+    }
+  }
+  return items
+}
+
+/** Each run is asked about once. */
+function runsThatAreOver(world: AwsPruneWorld): Ask {
+  const known = new Map<string, Promise<Over | undefined>>()
+  return (tags) => {
+    const run = tags[TAG.run] ?? ''
+    const asked = known.get(run) ?? runIsOver(run, world)
+    known.set(run, asked)
+    return asked
+  }
+}
+
+/** An image and its copies stay or go together: what one is needed for, the others are. */
+async function imageItems(images: Ec2Image[], over: Ask, world: AwsPruneWorld): Promise<Item[]> {
+  const published = await publishedImages(images, world)
+  const spare: { together: Ec2Image[]; why: string }[] = []
+  for (const [, together] of Map.groupBy(images, originOf)) {
+    const why = await whySpare(together, published, over)
+    if (why !== undefined) spare.push({ together, why })
+  }
+  if (spare.length === 0) return []
+  const references = new Map<string, Map<string, string>>()
+  for (const name of world.regions) references.set(name, await readReferences(world.region(name)))
+  const items: Item[] = []
+  for (const { together, why } of spare) {
+    const needed = await Promise.all(together.map((image) => isNeeded(image, references.get(image.region), world)))
+    if (needed.includes(true)) continue
+    items.push(...together.map((image) => imageItem(image, why, published.get(image.id), world)))
+  }
+  return items
+}
+
+/** Somebody wanted it to stay, others may use it, or something names it. */
+async function isNeeded(
+  { id, region, ...image }: Ec2Image,
+  references: Map<string, string> | undefined,
+  world: AwsPruneWorld,
+): Promise<boolean> {
+  if (image.public || image.protected || references?.has(id) !== false) return true
+  const { images, instances } = world.region(region)
+  const [accounts, running] = await Promise.all([images.sharedWith(id), instances.ofImage(id)])
+  return accounts.length > 0 || running.length > 0
+}
+
+const originOf = ({ id, tags }: Ec2Image): string => tags[TAG.copyOf] ?? id
+
+async function whySpare(together: Ec2Image[], published: Map<string, Published>, over: Ask): Promise<string | undefined> {
+  const records = together.flatMap(({ id }) => published.get(id) ?? [])
+  if (records.some(({ kept }) => kept)) return undefined
+  if (records[0] !== undefined) return records[0].why
+  const runs = await Promise.all(together.map(({ tags }) => over(tags)))
+  return runs.every((run) => run?.recorded === true) ? runs[0]?.why : undefined
+}
+
+function imageItem(image: Ec2Image, why: string, published: Published | undefined, world: AwsPruneWorld): Item {
+  const { id, region } = image
+  const remove = async () => {
+    // First: whoever asks for it from now on bakes it anew.
+    if (published && !(await withdraw(published, world))) return false
+    return unlessUsed(() => world.region(region).images.remove(image))
+  }
+  return { kind: 'ami', id: `${region}/${id}`, why, sizeBytes: image.rootBytes, remove }
+}
+
+async function withdraw({ claims }: Published, { ledger }: AwsPruneWorld): Promise<boolean> {
+  const digest = claims.published?.digest
+  if (digest === undefined) return true
+  return (await append(ledger, claims, { state: 'withdrawn', build: newBuildId(), digest, reason: 'missing' })) !== undefined
+}
+
+/** false: EC2 says that something uses it, such as an instance that is about to end. */
+async function unlessUsed(remove: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await remove()
+    return true
+  } catch (error) {
+    if (error instanceof BakeError && error.code === 'ec2_refused') return false
+    throw error
+  }
+}
