@@ -1,0 +1,244 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: scripts
+import { describe, expect, test } from 'vitest'
+import { renderMachine } from '../../src/ami/render.ts'
+import { canMount, makeDiskRoot } from './disk-root.ts'
+import { plan, shop, standIns } from './plan.ts'
+
+/** Made for these tests: keys that open nothing. */
+const keygen = (path: string) =>
+  `mkdir -p "$(dirname ${path})"; rm -f ${path}; ssh-keygen -q -t ed25519 -N '' -f ${path}; rm -f ${path}.pub`
+const AWS_KEY = 'AKIAQ7R4ZT2MXBSVWKNE'
+const LOGIN = Buffer.from('ann:a password').toString('base64')
+
+const rendered = await renderMachine(plan(shop(), { standIns }), new Map())
+const withSetup = (text: string) => renderMachine(plan([], { setup: [{ path: 'ops/setup.sh', text }] }), new Map())
+
+describe.skipIf(!canMount)('in a chroot, as root,', () => {
+  describe('install', () => {
+    test('puts every file where it belongs and enables its units', () => {
+      using disk = makeDiskRoot(rendered)
+      const { status, stdout, stderr } = disk.run(`
+        mkdir -p /etc/systemd/system
+        printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' | tee /etc/systemd/system/docker.service >/etc/systemd/system/bake-gone.service
+        systemctl enable bake-gone.service 2>/dev/null
+        step install
+        ls /etc/systemd/system/multi-user.target.wants
+        stat -c '%a %U %n' /etc/bake/manifest.json /usr/local/lib/bake/* /usr/local/bin/bake-release
+        ls /etc/systemd/system/bake-gone.service 2>&1 || true
+        /usr/local/bin/bake-release`)
+      expect(stderr).toBe('')
+      expect(status).toBe(0)
+      expect(stdout).toMatch(/^bake-phase: install begin$/m)
+      expect(stdout).toMatch(/^bake-phase: install end$/m)
+      for (const unit of ['net', 'instance', 'proof', 'web', 'jobs', 'edge', 'queue.1'])
+        expect(stdout).toContain(`bake-${unit}.service\n`)
+      expect(stdout).toContain('docker.service\n')
+      expect(stdout).toContain('755 root /usr/local/lib/bake/health-web\n')
+      expect(stdout).toContain('644 root /etc/bake/manifest.json\n')
+      expect(stdout).toContain("cannot access '/etc/systemd/system/bake-gone.service'")
+      expect(stdout).not.toContain('wants/bake-gone')
+      expect(stdout).toContain(`release unknown\ncommit unknown\ninputs ${'e'.repeat(64)}\nbase disk ${'d'.repeat(64)}\n`)
+      expect(stdout).toContain(`service queue.1 127.0.0.1:5000/shop/queue.1@sha256:${'a'.repeat(64)}\n`)
+    })
+  })
+
+  describe('setup', () => {
+    test('runs scripts by their first lines, as they are', async () => {
+      const text = '#!/usr/bin/env -S perl -w\nprint "it runs: {{x}} \'$]\'\\n";\n'
+      using disk = makeDiskRoot(await withSetup(text))
+      const { status, stdout } = disk.run('step setup')
+      expect(status).toBe(0)
+      expect(stdout).toMatch(/^it runs: \{\{x\}\} '5/m)
+    })
+
+    test('says which script failed', async () => {
+      using disk = makeDiskRoot(await withSetup('echo so far >&2\nexit 7\n'))
+      const { status, stderr } = disk.run('step setup')
+      expect(status).toBe(1)
+      expect(stderr).toBe('so far\nbake: machine.setup: ops/setup.sh ended with 7\n')
+    })
+
+    const PLANTED: [what: string, script: string, said: RegExp][] = [
+      ['an AWS key', `echo 'key = ${AWS_KEY}' >/opt-key`, /an AWS access key id \(AKIA…\) is in \/opt-key/],
+      ['an SSH key', keygen('/home/ann/.ssh/id_ed25519'), /a private key is in \/home\/ann\/\.ssh\/id_ed25519/],
+      [
+        'a docker login',
+        `mkdir -p /root/.docker; echo '{"auths":{"r.example":{"auth":"${LOGIN}"}}}' >/root/.docker/config.json`,
+        /a docker login is in \/root\/\.docker\/config\.json/,
+      ],
+      [
+        'a key in JSON',
+        `printf '{"private_key": "%s"}' "$(${keygen('/run/k')}; sed -z 's/\\n/\\\\n/g' /run/k)" >/srv.json`,
+        /a private key is in \/srv\.json/,
+      ],
+      [
+        'a deleted AWS key',
+        `echo 'AWS_ACCESS_KEY_ID=${AWS_KEY}' >/a; sync; rm /a`,
+        /an AWS access key id \(AKIA…\) is on \/dev\/loop\d+ at byte \d+, in a file that was deleted again/,
+      ],
+      [
+        'a deleted SSH key',
+        `${keygen('/root/k')}; sync; rm /root/k`,
+        /a private key is on \/dev\/loop\d+ at byte \d+, in a file that was deleted/,
+      ],
+      [
+        'a deleted docker login',
+        `echo '{"auths": {"r": {"auth": "${LOGIN}"}}}' >/c; sync; rm /c`,
+        /a docker login is on \/dev\/loop\d+ at byte \d+, in a file that was deleted/,
+      ],
+      [
+        'a secret behind a large file',
+        `head -c 9000001 /dev/urandom >/big; printf ' ${AWS_KEY}' >>/big`,
+        /an AWS access key id \(AKIA…\) is in \/big/,
+      ],
+    ]
+    test.each(PLANTED)('finds %s that a script leaves', async (_, script, said) => {
+      using disk = makeDiskRoot(await withSetup(script))
+      const { status, stderr } = disk.run('step setup')
+      expect(stderr).toMatch(said)
+      expect(stderr).toContain('bake: machine.setup left secrets on the disk')
+      expect(stderr).not.toContain(AWS_KEY)
+      expect(stderr).not.toContain(LOGIN)
+      expect(status).toBe(1)
+    })
+
+    const HARMLESS: [what: string, script: string][] = [
+      ['the example of AWS’s documents', 'echo AKIAIOSFODNN7EXAMPLE >/doc'],
+      ['letters in the middle of a word', `echo 'xx${AWS_KEY}yy' >/blob`],
+      ['a key’s first line without a key', "printf -- '-----BEGIN RSA PRIVATE KEY-----\\n' >/code.py"],
+      [
+        'a certificate',
+        'openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=a -keyout /run/k -out /cert.pem 2>/dev/null || echo none >/cert.pem',
+      ],
+      ['a setting called auth', `echo '{"auth": "required", "auths": {}}' >/settings.json`],
+      ['a key that was overwritten before it was deleted', `${keygen('/root/k')}; sync; shred -u /root/k`],
+      ['a host key, which the step clean removes', keygen('/etc/ssh/ssh_host_ed25519_key')],
+      ['a secret in memory', `echo ${AWS_KEY} >/run/secret`],
+    ]
+    test.each(HARMLESS)('leaves %s alone', async (_, script) => {
+      using disk = makeDiskRoot(await withSetup(script))
+      const { status, stderr } = disk.run('step setup')
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    })
+
+    test('is not to blame for what was there before', async () => {
+      using disk = makeDiskRoot(await withSetup('true'))
+      const { status } = disk.run(`${keygen('/root/k')}; sync; rm /root/k; step setup`)
+      expect(status).toBe(0)
+    })
+  })
+
+  describe('clean and scan', () => {
+    const DIRTY = `
+      mkdir -p /etc/ssh /root/.ssh /home/ann/.ssh /root/.docker /home/ann/.docker /var/lib/cloud/instances/i-1 /var/lib/cloud/scripts/per-boot /var/log/journal/0123 /var/lib/dbus /var/lib/systemd
+      ${keygen('/etc/ssh/ssh_host_ed25519_key')}
+      echo ssh-ed25519 AAAA >/root/.ssh/authorized_keys
+      echo ssh-ed25519 AAAA >/home/ann/.ssh/authorized_keys
+      echo 'export SECRET=1' >/home/ann/.bash_history
+      echo '{"auths":{"r.example":{"auth":"${LOGIN}"}}}' >/root/.docker/config.json
+      echo '{"psFormat":"table"}' >/home/ann/.docker/config.json
+      echo 0123456789abcdef0123456789abcdef | tee /etc/machine-id >/var/lib/dbus/machine-id
+      ln -s instances/i-1 /var/lib/cloud/instance
+      touch /var/lib/cloud/scripts/per-boot/mine /var/log/journal/0123/system.journal
+      echo line | tee /var/log/syslog /var/log/syslog.1 /var/tmp/.hidden >/tmp/left
+      echo seed >/var/lib/systemd/random-seed
+      sync
+    `
+
+    test('remove what is this machine’s own, and leave what isn’t', () => {
+      using disk = makeDiskRoot(rendered)
+      const { status, stdout, stderr } = disk.run(`${DIRTY}
+        step clean
+        step scan
+        echo ---
+        find / -xdev -path /usr -prune -o \\( -type f -o -type l \\) -printf '%s %p\\n' | sort -k 2`)
+      expect(stderr).toBe('')
+      expect(status).toBe(0)
+      expect(stdout).toMatch(/bake-phase: clean end[\s\S]*bake-phase: scan end/)
+      const left = stdout
+        .split('---\n')[1]!
+        .trim()
+        .split('\n')
+        .filter((line) => !/ \/(?:bin|sbin|lib|lib64|etc\/(?:passwd|group))$/.test(line))
+      expect(left).toEqual([
+        '0 /etc/machine-id',
+        '21 /home/ann/.docker/config.json',
+        '0 /var/lib/cloud/scripts/per-boot/mine',
+        '0 /var/log/syslog',
+      ])
+    })
+
+    test('overwrite secrets: nothing of them is on the raw disk', () => {
+      using disk = makeDiskRoot(rendered)
+      const { stdout } = disk.run(`${DIRTY}
+        disk=$(findmnt -no SOURCE / | tail -n 1)
+        count() { sync; grep -c -a -e '${LOGIN}' -e 'OPENSSH PRIVATE KEY' <(dd if="$disk" bs=1M iflag=direct status=none) || true; }
+        echo "before $(count)"
+        step clean
+        echo "after $(count)"`)
+      expect(stdout).toMatch(/^before [1-9]/m)
+      expect(stdout).toMatch(/^after 0$/m)
+    })
+
+    const LEFT: [what: string, script: string, said: RegExp][] = [
+      [
+        'authorized_keys',
+        'mkdir -p /home/ann/.ssh; touch /home/ann/.ssh/authorized_keys',
+        /^\/home\/ann\/\.ssh\/authorized_keys is still there$/m,
+      ],
+      ['a host key', keygen('/etc/ssh/ssh_host_rsa_key'), /^\/etc\/ssh\/ssh_host_rsa_key is still there$/m],
+      ['a machine id', 'echo 1 >/etc/machine-id', /^\/etc\/machine-id is not empty$/m],
+      ['an instance of cloud-init', 'mkdir -p /var/lib/cloud/instances/i-1', /^\/var\/lib\/cloud\/instances is still there$/m],
+      ['a history', 'touch /root/.python_history', /^\/root\/\.python_history is still there$/m],
+      [
+        'a docker login',
+        `mkdir -p /root/.docker; echo '{"auths":{"r":{"auth":"${LOGIN}"}}}' >/root/.docker/config.json`,
+        /^\/root\/\.docker\/config\.json is still there$/m,
+      ],
+      ['an AWS key', `echo ${AWS_KEY} >/etc/app.conf`, /^an AWS access key id \(AKIA…\) is in \/etc\/app\.conf$/m],
+      [
+        'a deleted AWS key',
+        `echo ${AWS_KEY} >/x; sync; rm /x`,
+        /^an AWS access key id \(AKIA…\) is on \/dev\/loop\d+ at byte \d+, in a file that was deleted again$/m,
+      ],
+      ['a private key', keygen('/etc/shop/tls.key'), /^a private key is in \/etc\/shop\/tls\.key$/m],
+      [
+        'a volume’s key',
+        keygen('/var/lib/docker/volumes/data/_data/k'),
+        /^a private key is in \/var\/lib\/docker\/volumes\/data\/_data\/k$/m,
+      ],
+    ]
+    test.each(LEFT)('scan fails because of %s', (_, script, said) => {
+      using disk = makeDiskRoot(rendered)
+      const { status, stderr } = disk.run(`: >/etc/machine-id; ${script}; step scan`)
+      expect(stderr).toMatch(said)
+      expect(stderr).toContain('bake: this machine would pass on what is its own, or secret\n')
+      expect(status).toBe(1)
+    })
+
+    test('scan erases keys in deleted files, which the base or a container had', () => {
+      using disk = makeDiskRoot(rendered)
+      const { status, stdout, stderr } = disk.run(
+        `: >/etc/machine-id; ${keygen('/root/k')}; sync; rm /root/k; step scan; step scan`,
+      )
+      expect(stderr).toBe('')
+      expect(status).toBe(0)
+      expect(stdout.match(/erasing 1 private keys in deleted files/g)).toHaveLength(1)
+    })
+
+    test('what is in images is theirs', () => {
+      using disk = makeDiskRoot(rendered)
+      const { status, stderr } = disk.run(
+        `: >/etc/machine-id; ${keygen('/var/lib/docker/overlay2/0a/diff/app/test/key.pem')}; step scan`,
+      )
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    })
+  })
+
+  test('there is no rehearsal', () => {
+    using disk = makeDiskRoot(rendered)
+    const { status, stdout } = disk.run('step rehearse')
+    expect(status).toBe(0)
+    expect(stdout).toContain('the proof is the first start')
+  })
+})

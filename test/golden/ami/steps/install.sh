@@ -1,0 +1,53 @@
+#!/bin/bash
+# Puts units, scripts and the disk's manifest where they belong. Nothing starts.
+set -euo pipefail
+# Beside the steps lie the machine's files, what stands in, and perhaps login material: all of it in memory.
+# shellcheck disable=SC2034 # not every step looks there
+kit=$(cd "$(dirname "$0")/.." && pwd)
+phase() { printf '\nbake-phase: %s\n' "$1"; }
+fail() {
+  printf 'bake: %s\n' "$*" >&2
+  exit 1
+}
+# What nobody foresaw shows its place.
+set -E
+trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
+# Whether this is a machine that runs; else it is a disk in a chroot.
+live() { [ -d /run/systemd/system ]; }
+
+phase 'install begin'
+units=( 'bake-net.service' 'bake-instance.service' 'bake-proof.service' 'bake-web.service' 'bake-jobs.service' 'bake-edge.service' 'bake-queue.1.service' )
+# Of the disk that this one was made from, when that was baked as well.
+for path in /etc/systemd/system/bake-*.service; do
+  [ -e "$path" ] || continue
+  unit=${path##*/}
+  printf '%s\n' "${units[@]}" | grep -qxF -e "$unit" && continue
+  systemctl --quiet disable "$unit" || true
+  rm -f "$path"
+done
+rm -rf /usr/local/lib/bake
+
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/bake/manifest.json' '/etc/bake/manifest.json'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-net.service' '/etc/systemd/system/bake-net.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-instance.service' '/etc/systemd/system/bake-instance.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-proof.service' '/etc/systemd/system/bake-proof.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-web.service' '/etc/systemd/system/bake-web.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-jobs.service' '/etc/systemd/system/bake-jobs.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-edge.service' '/etc/systemd/system/bake-edge.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-queue.1.service' '/etc/systemd/system/bake-queue.1.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/systemd-networkd-wait-online.service.d/bake.conf' '/etc/systemd/system/systemd-networkd-wait-online.service.d/bake.conf'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/NetworkManager-wait-online.service.d/bake.conf' '/etc/systemd/system/NetworkManager-wait-online.service.d/bake.conf'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/ifupdown-wait-online.service.d/bake.conf' '/etc/systemd/system/ifupdown-wait-online.service.d/bake.conf'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/net' '/usr/local/lib/bake/net'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/instance' '/usr/local/lib/bake/instance'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-web' '/usr/local/lib/bake/health-web'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-jobs' '/usr/local/lib/bake/health-jobs'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-edge' '/usr/local/lib/bake/health-edge'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-queue.1' '/usr/local/lib/bake/health-queue.1'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/proof' '/usr/local/lib/bake/proof'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/bin/bake-release' '/usr/local/bin/bake-release'
+
+if live; then systemctl daemon-reload; fi
+# Some distributions leave Docker's to whoever wants it.
+systemctl --quiet enable docker.service "${units[@]}"
+phase 'install end'

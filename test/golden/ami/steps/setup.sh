@@ -1,0 +1,223 @@
+#!/bin/bash
+# Runs the scripts of machine.setup, and looks at what they leave on the raw disk: what they wrote and deleted again is still there.
+set -euo pipefail
+# Beside the steps lie the machine's files, what stands in, and perhaps login material: all of it in memory.
+# shellcheck disable=SC2034 # not every step looks there
+kit=$(cd "$(dirname "$0")/.." && pwd)
+phase() { printf '\nbake-phase: %s\n' "$1"; }
+fail() {
+  printf 'bake: %s\n' "$*" >&2
+  exit 1
+}
+# What nobody foresaw shows its place.
+set -E
+trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
+# Whether this is a machine that runs; else it is a disk in a chroot.
+live() { [ -d /run/systemd/system ]; }
+# Finds secrets on a raw disk, in deleted files too: private keys with a body, AWS access key ids, docker's login material. Read past the page cache, where
+# the disk as it was may still lie.
+work=${work:-$kit/scan}
+mkdir -p "$work"
+
+# The block device with the file system that / is on: all of it, not only the partition.
+disk_of_root() {
+  local source path
+  if [ -n "${BAKE_DISK-}" ]; then echo "$BAKE_DISK"; return; fi
+  path=$(readlink -f "/sys/dev/block/$(findmnt --noheadings --output MAJ:MIN --target / | tail -n 1 | tr -d ' ')")
+  if [ ! -e "$path/uevent" ]; then
+    # btrfs has a device number of its own.
+    source=$(findmnt --noheadings --output SOURCE --target / | tail -n 1)
+    source=${source%%\[*}
+    [ -b "$source" ] || return 1
+    path=$(readlink -f "/sys/class/block/$(basename "$(readlink -f "$source")")")
+  fi
+  [ ! -e "$path/partition" ] || path=$(dirname "$path")
+  sed -n 's,^DEVNAME=,/dev/,p' "$path/uevent"
+}
+
+# read_disk DISK BLOCK_SIZE [SKIP COUNT]
+read_disk() {
+  local -a options=(bs="$2")
+  [ "$#" -lt 4 ] || options+=(skip="$3" count="$4")
+  dd if="$1" bs=4096 count=1 iflag=direct of=/dev/null status=none 2>/dev/null && options+=(iflag=direct)
+  dd if="$1" "${options[@]}" status=none
+}
+
+# on_disk DISK: OFFSET:MATCH of what may be a secret. A line for each run between NULs: a disk of zeros would be one line.
+on_disk() {
+  sync
+  blockdev --flushbufs "$1" 2>/dev/null || true
+  read_disk "$1" 4M | tr '\0' '\n' | { LC_ALL=C grep -aboE -e \
+    '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----|A[KS]IA[A-Z0-9]{16}|"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' || true; }
+}
+
+# secrets_of DISK: lines OFFSET:MATCH become lines KIND NEEDLE OFFSET of those that are secrets. The needle stands in one line of the file.
+secrets_of() {
+  local offset match text skip
+  local LC_ALL=C
+  while IFS=: read -r offset match; do
+    case $match in
+      A[KS]IA*EXAMPLE) ;;
+      A[KS]IA*)
+        # Not in the middle of a longer word. A file begins with a sector, whatever lies before that.
+        skip=$((offset % 4096))
+        text=$(read_disk "$1" 4096 $((offset / 4096)) 2 | tr '\0' '\n' && echo .)
+        [[ $((offset % 512)) -ne 0 && ${text:skip-1:1} == [A-Za-z0-9/+] ]] && continue
+        [[ $(((offset + 20) % 512)) -ne 0 && ${text:skip+20:1} == [A-Za-z0-9/+] ]] && continue
+        echo "aws-key ${match} $offset"
+        ;;
+      -----BEGIN*)
+        skip=$((offset % 4096))
+        text=$(read_disk "$1" 4096 $((offset / 4096)) 2 | tr '\0' '\n' && echo .)
+        text=${text:skip+${#match}:2000}
+        key_body "$text" && echo "private-key $needle $offset"
+        ;;
+      '"auth"'*)
+        match=${match%\"} match=${match##*\"}
+        # name:password, else it is some other word.
+        [[ $(base64 --decode <<<"$match" 2>/dev/null | tr '\0' '\n') =~ ^[[:print:]]+:[[:print:]]+$ ]] && echo "docker-login $match $offset"
+        ;;
+      *)
+        match=${match%\"} match=${match##*\"}
+        [ "${#match}" -lt 20 ] || echo "docker-login $match $offset"
+        ;;
+    esac
+  done
+  return 0
+}
+
+# key_body TEXT: whether a key follows its first line; needle is a line of it. Keys of one kind begin alike, so it is the second one if there is one.
+key_body() {
+  local line length=0 lines=0
+  local text=${1//\\n/$'\n'}
+  text=${text//\\r/}
+  needle=''
+  while IFS= read -r line; do
+    line=${line%$'\r'}
+    line=${line//[[:blank:]\"\',]/}
+    case $line in
+      '' | *:*)
+        # Settings of an encrypted one come first.
+        [ "$lines" -eq 0 ] || break
+        continue
+        ;;
+      *[!A-Za-z0-9+/=]*)
+        # The disk goes on with something else: what comes first may still be the key's.
+        line=${line%%[!A-Za-z0-9+/=]*}
+        [ "$lines" -lt 2 ] && [ "${#line}" -ge 40 ] && { needle=$line length=$((length + ${#line})); }
+        break
+        ;;
+    esac
+    lines=$((lines + 1)) length=$((length + ${#line}))
+    [ "$lines" -gt 2 ] || [ "${#line}" -lt 16 ] || needle=$line
+    [ "$length" -lt 400 ] || break
+  done <<<"$text"
+  needle=${needle:0:64}
+  [ "$length" -ge 64 ] && [ "${#needle}" -ge 16 ]
+}
+
+# new_of BEFORE AFTER: what AFTER has more
+new_of() {
+  local kind needle offset
+  local -A known=()
+  while read -r kind needle _; do known[$kind $needle]=1; done <"$1"
+  while read -r kind needle offset; do [ -n "${known[$kind $needle]-}" ] || echo "$kind $needle $offset"; done <"$2"
+}
+
+# file_systems DISK: where those that are on it are mounted
+file_systems() {
+  local own target number source
+  own=$(cat "/sys/class/block/${1##*/}/dev" "/sys/class/block/${1##*/}"/*/dev 2>/dev/null || true)
+  findmnt --raw --noheadings --output TARGET,MAJ:MIN,SOURCE --types ext2,ext3,ext4,xfs,btrfs,f2fs,vfat | while read -r target number source; do
+    case $number in
+      # btrfs has a device number of its own.
+      0:*) number=$(cat "/sys/class/block/$(basename "$(readlink -f "${source%%\[*}")")/dev" 2>/dev/null || true) ;;
+    esac
+    ! grep -qxF -e "$number" <<<"$own" || printf '%b\n' "$target"
+  done | sort -u
+}
+
+# Not left behind, but what was asked for: images' content; what a package of the distribution brings for everybody.
+is_content() {
+  local root
+  for root in "$(cat "$kit/docker-root" 2>/dev/null || echo /var/lib/docker)" /var/lib/docker /var/lib/containerd; do
+    case $1 in
+      "$root"/volumes/* | "$root"/containers/*) return 1 ;;
+      "$root"/*) return 0 ;;
+    esac
+  done
+  case $1 in
+    # Worthless by its name.
+    /etc/ssl/private/ssl-cert-snakeoil.key) return 0 ;;
+    # Gone when the step `clean` is done.
+    /etc/ssh/ssh_host_*) [ "$2" = setup ]; return ;;
+  esac
+  if command -v dpkg-query >/dev/null; then
+    dpkg-query --search "$1" 2>/dev/null | grep -qF -e ": $1" && return 0
+    # Named as it was before /usr was merged.
+    [ "${1#/usr}" != "$1" ] && dpkg-query --search "${1#/usr}" 2>/dev/null | grep -qF -e ": ${1#/usr}" && return 0
+  fi
+  command -v rpm >/dev/null && rpm --query --file "$1" >/dev/null 2>&1
+}
+
+# explain DISK setup|scan: of lines KIND NEEDLE OFFSET those that must not be there, in words. What scan finds of keys in deleted files goes to $work/erase.
+explain() {
+  local kind needle offset path what found
+  local -A told=()
+  cat >"$work/found"
+  [ -s "$work/found" ] || return 0
+  cut -d ' ' -f 2 "$work/found" | sort -u >"$work/needles"
+  file_systems "$1" | while IFS= read -r path; do find "$path" -xdev -type f -size +15c -print0; done |
+    { xargs -0 -r grep -lsaF -f "$work/needles" -- || true; } >"$work/files"
+  while read -r kind needle offset; do
+    [ -z "${told[$kind $needle]-}" ] || continue
+    told[$kind $needle]=1
+    case $kind in
+      aws-key) what="an AWS access key id (${needle:0:4}…)" ;;
+      private-key) what='a private key' ;;
+      *) what='a docker login' ;;
+    esac
+    found=no
+    while IFS= read -r path; do
+      grep -qsaF -e "$needle" -- "$path" || continue
+      found=yes
+      is_content "$path" "$2" || echo "$what is in $path"
+    done <"$work/files"
+    [ "$found" = no ] || continue
+    if [ "$2" = scan ] && [ "$kind" = private-key ]; then
+      echo "$kind $needle $offset" >>"$work/erase"
+    else
+      echo "$what is on $1 at byte $offset, in a file that was deleted again"
+    fi
+  done <"$work/found"
+}
+
+phase 'setup begin'
+work=$kit/setup
+mkdir -p "$work"
+before=$work/before after=$work/after
+disk=$(disk_of_root) || fail "nothing says which disk / is on: name it in BAKE_DISK"
+on_disk "$disk" | secrets_of "$disk" >"$before"
+
+# run NAME TEXT: by the program that its first line names, as if it could be executed where memory can't be
+run() {
+  local file=$work/script line='' words=()
+  printf '%s' "$2" >"$file"
+  IFS= read -r line <"$file" || true
+  case $line in '#!'*) read -ra words <<<"${line#'#!'}" ;; *) words=(/bin/bash) ;; esac
+  printf 'running %s\n' "$1"
+  (cd "$work" && BAKE_ARCHITECTURE=amd64 DEBIAN_FRONTEND=noninteractive "${words[@]}" "$file") </dev/null || fail "machine.setup: $1 ended with $?"
+  rm -f "$file"
+}
+run 'ops/setup.sh' '#!/bin/sh
+echo 
+'
+
+on_disk "$disk" | secrets_of "$disk" >"$after"
+new_of "$before" "$after" | explain "$disk" setup >"$work/bad"
+if [ -s "$work/bad" ]; then
+  cat "$work/bad" >&2
+  fail 'machine.setup left secrets on the disk. What a service needs comes at boot (env_file, env_from); what is not secret and deleted again: shred -u FILE'
+fi
+rm -rf "$work"
+phase 'setup end'
