@@ -83,7 +83,9 @@ export function volumeData(services: ServiceDefinition[]) {
 }
 
 const hasNul = (value: unknown): boolean =>
-  typeof value === 'string' ? value.includes('\0') : typeof value === 'object' && value !== null && Object.values(value).some(hasNul)
+  typeof value === 'string'
+    ? value.includes('\0')
+    : typeof value === 'object' && value !== null && Object.values(value).some(hasNul)
 
 /** Throws service_name_reserved, bad_service_text or bad_health_url (exit 2) for what no machine could run. */
 export function checkServices(services: ServiceDefinition[]): void {
