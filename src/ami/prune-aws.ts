@@ -6,6 +6,7 @@ import type { Ec2Instances } from '../io/ec2-instances.ts'
 import type { Ec2Leftovers } from '../io/ec2-leftovers.ts'
 import { append } from '../jobs/claims.ts'
 import { newBuildId, sha256 } from '../names.ts'
+import { amiNamePattern, runOfAmiName } from './ami-name.ts'
 import { TAG } from './aws-tags.ts'
 import type { Leftover, PrunePart } from './prune.ts'
 import { type Over, type PruneLedger, type Published, publishedImages, runIsOver } from './prune-aws-records.ts'
@@ -13,7 +14,7 @@ import { type ReferenceWorld, readReferences } from './prune-aws-references.ts'
 
 /** EC2 of one region, as far as pruning needs it. */
 export interface PruneRegion extends ReferenceWorld {
-  images: Pick<Ec2Images, 'tagged' | 'get' | 'sharedWith' | 'remove'>
+  images: Pick<Ec2Images, 'tagged' | 'named' | 'tag' | 'sharedWith' | 'remove'>
   instances: Pick<Ec2Instances, 'tagged' | 'ofImage' | 'terminate'>
   leftovers: Pick<Ec2Leftovers, 'tagged' | 'remove'>
 }
@@ -58,7 +59,7 @@ async function findItems(world: AwsPruneWorld): Promise<Item[]> {
     world.regions.map(async (name) => {
       const region = world.region(name)
       const [images, instances, leftovers] = await Promise.all([
-        region.images.tagged(mine),
+        imagesOf(region, mine),
         region.instances.tagged(mine),
         region.leftovers.tagged(mine),
       ])
@@ -97,6 +98,17 @@ async function findItems(world: AwsPruneWorld): Promise<Item[]> {
     }
   }
   return items
+}
+
+/** Those that carry the tags and, as if they did, those that were killed before they got them. */
+async function imagesOf({ images }: PruneRegion, mine: { [TAG.project]: string; [TAG.run]: string }): Promise<Ec2Image[]> {
+  const project = mine[TAG.project]
+  const [tagged, named] = await Promise.all([images.tagged(mine), images.named(amiNamePattern(project))])
+  const untagged = named.flatMap((image) => {
+    const run = TAG.run in image.tags ? undefined : runOfAmiName(image.name, project)
+    return run === undefined ? [] : [{ ...image, tags: { ...image.tags, [TAG.run]: run } }]
+  })
+  return [...tagged, ...untagged]
 }
 
 /** Each run is asked about once. */
@@ -153,11 +165,17 @@ async function whySpare(together: Ec2Image[], published: Map<string, Published>,
 }
 
 function imageItem(image: Ec2Image, why: string, published: Published | undefined, world: AwsPruneWorld): Item {
-  const { id, region } = image
+  const { id, region, tags, snapshots } = image
   const remove = async () => {
     // First: whoever asks for it from now on bakes it anew.
     if (published && !(await withdraw(published, world))) return false
-    return unlessUsed(() => world.region(region).images.remove(image))
+    const { images } = world.region(region)
+    return unlessUsed(async () => {
+      // Killed after the image is gone, the next pass finds its snapshots.
+      if (!(TAG.project in tags))
+        await images.tag([id, ...snapshots], { [TAG.project]: world.project, [TAG.run]: tags[TAG.run]! })
+      await images.remove(image)
+    })
   }
   return { kind: 'ami', id: `${region}/${id}`, why, sizeBytes: image.rootBytes, remove }
 }

@@ -69,6 +69,11 @@ export class Ec2Images {
     return this.#describe(Object.values(tags).join(' '), { Owners: ['self'], Filters: tagFilters(tags), IncludeDeprecated: true })
   }
 
+  /** This account's own whose names match, in whatever state, newest first. */
+  async named(pattern: string): Promise<Ec2Image[]> {
+    return this.#describe(pattern, { Owners: ['self'], Filters: [{ Name: 'name', Values: [pattern] }], IncludeDeprecated: true })
+  }
+
   /** Waits until it is `available`, three looks in a row. Throws ami_failed (exit 3) with EC2's reason, timed_out (exit 5). */
   async waitAvailable(id: string, signal: AbortSignal): Promise<Ec2Image> {
     const probe = async () => {

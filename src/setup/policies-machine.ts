@@ -23,7 +23,6 @@ const LOOK = {
     'ec2:DescribeInstanceStatus',
     'ec2:DescribeInstanceTypes',
     'ec2:DescribeInstances',
-    'ec2:DescribeKeyPairs',
     'ec2:DescribeLaunchTemplateVersions',
     'ec2:DescribeLaunchTemplates',
     'ec2:DescribeRegions',
@@ -89,18 +88,15 @@ const unowned = ({ partition }: Place, regions: string[], kinds = ['image', 'sna
 
 const ofProject = ({ project }: SetupMachine) => ({ StringEquals: { 'aws:ResourceTag/bake:project': project } })
 
-/** What Packer's amazon-ebs does: a key pair, a security group, an instance, an image of it. */
+/** An instance with a security group of its own, which is bake's, and an image of it, which is Packer's amazon-ebs's. */
 function builder(machine: SetupMachine, place: Place): Statement[] {
   const { region, copies, project } = machine
-  const { partition, account } = place
   const asked = { StringEquals: { 'aws:RequestTag/bake:project': project } }
-  const keyPairs = [`arn:${partition}:ec2:${region}:${account}:key-pair/packer_*`]
   const everywhere = unowned(place, [region, ...copies])
   return [
     look('baker'),
     allow('Record', ['s3:PutObject'], place.ledger(BAKED)),
     allow('Launch', ['ec2:RunInstances'], [...owned(place, region, LAUNCHED), ...unowned(place, [region])]),
-    allow('KeyPair', ['ec2:CreateKeyPair', 'ec2:DeleteKeyPair'], keyPairs),
     allow('CreateGroup', ['ec2:CreateSecurityGroup'], owned(place, region, ['security-group', 'vpc'])),
     allow(
       'Group',
@@ -172,6 +168,10 @@ function pruner(machine: SetupMachine, place: Place): Statement[] {
     allow('Record', ['s3:PutObject'], place.ledger(PRUNED)),
     allow('Remove', remove, things, ofProject(machine)),
     allow('Images', images, unowned(place, regions, ['image']), ofProject(machine)),
+    // Images of runs that were killed before Packer tagged them.
+    allow('TagFound', ['ec2:CreateTags'], unowned(place, regions), {
+      StringEquals: { 'aws:RequestTag/bake:project': machine.project },
+    }),
     allow('Snapshots', ['ec2:DeleteSnapshot'], unowned(place, regions, ['snapshot']), ofProject(machine)),
   ]
 }

@@ -10,10 +10,12 @@ import {
   CreateTagsCommand,
   CreateVolumeCommand,
   DeregisterImageCommand,
+  DescribeSnapshotsCommand,
   RunInstancesCommand,
   StopInstancesCommand,
 } from '@aws-sdk/client-ec2'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { amiName } from '../../src/ami/ami-name.ts'
 import { prunePart } from '../../src/ami/prune.ts'
 import { type AwsPruneWorld, awsPart, type PruneRegion } from '../../src/ami/prune-aws.ts'
 import { documentDigest, type MachineDocument, writeBake } from '../../src/ami/records.ts'
@@ -40,6 +42,7 @@ let ledger: DirectoryLedger
 let project: string
 const opened = new Map<string, PruneRegion>()
 
+const home = new Ec2Images(new Ec2(EAST))
 const region = (name: string): PruneRegion => {
   const ec2 = new Ec2(name)
   const made = opened.get(name) ?? {
@@ -149,7 +152,7 @@ describe('what a run left that is over', () => {
     expect(await pass()).toEqual(['deleted ami'])
     expect(await leftOf(run)).toEqual([])
     expect(await pass()).toEqual([])
-    expect(await region(EAST).images.get(theirs.id)).toBeDefined()
+    expect(await home.get(theirs.id)).toBeDefined()
   })
 
   test('a failed run counts as over too', async () => {
@@ -262,7 +265,7 @@ describe('images of releases', () => {
     await ledger.put(keys.releaseMachine('v3', hash), { version: 1, release: 'v3', inputs: hash, image: id, at: 1 })
     expect(await pass({ keep: 1 })).toEqual(['marked ami'])
     await pass({ keep: 1 })
-    expect(await region(EAST).images.get(id)).toBeDefined()
+    expect(await home.get(id)).toBeDefined()
   })
 
   test('that are baked anew right now stay', async () => {
@@ -333,7 +336,7 @@ describe('an image stays that is named', () => {
     expect(await pass({ keep: 1 })).toEqual(['marked ami', 'marked ami'])
     await use(image)
     expect(await pass({ keep: 1 })).toEqual([])
-    expect(await region(EAST).images.get(image.id)).toBeDefined()
+    expect(await home.get(image.id)).toBeDefined()
   })
 
   test('between the look and the deletion', async () => {
@@ -343,7 +346,7 @@ describe('an image stays that is named', () => {
     const [found] = await both.find()
     await uses[0]![1](image)
     expect(await both.remove(found!)).toBe(false)
-    expect(await region(EAST).images.get(image.id)).toBeDefined()
+    expect(await home.get(image.id)).toBeDefined()
   })
 })
 
@@ -355,6 +358,19 @@ test('without permission the action is named, and what was marked stays marked',
   await expect(pass()).rejects.toMatchObject({ code: 'ec2_denied', next: expect.stringContaining('ec2:DeregisterImage') })
   world.gaps.denied.clear()
   expect(await pass()).toEqual(['deleted ami'])
+})
+
+test('an image that Packer had no time to tag is found by its name, which ends with its run', async () => {
+  const run = await recordRun('running')
+  const name = amiName({ project, inputs: 'a'.repeat(64) }, run)
+  const { id, snapshot } = await world.makeImage({ name })
+  const theirs = await world.makeImage({ name: `bake-${project}-by-hand` })
+  expect(await pass()).toEqual(['marked ami'])
+  expect(await pass()).toEqual(['deleted ami'])
+  expect(await home.get(id)).toBeUndefined()
+  const looked = world.client().send(new DescribeSnapshotsCommand({ SnapshotIds: [snapshot] }))
+  await expect(looked).rejects.toMatchObject({ name: 'InvalidSnapshot.NotFound' })
+  expect(await home.get(theirs.id)).toBeDefined()
 })
 
 test('a snapshot whose image is gone goes as well', async () => {

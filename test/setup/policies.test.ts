@@ -66,16 +66,17 @@ const CALLS: Record<string, { action?: string; roles: (Role | MachineRole)[] }> 
   'ecr:PutLifecyclePolicy': { roles: ['setup'] },
   'ecr:TagResource': { roles: ['setup'] },
   'ssm:GetParameter': { roles: ['worker'] },
+  'ec2:AuthorizeSecurityGroupIngress': { roles: ['baker'] },
   'ec2:CopyImage': { roles: ['baker'] },
   'ec2:CreateLaunchTemplate': { roles: ['baker'] },
   'ec2:CreateLaunchTemplateVersion': { roles: ['baker'] },
-  'ec2:CreateSecurityGroup': { roles: ['setup'] },
+  'ec2:CreateSecurityGroup': { roles: ['baker', 'setup'] },
   'ec2:CreateSubnet': { roles: ['setup'] },
-  'ec2:CreateTags': { roles: ['baker', 'prover', 'setup'] },
+  'ec2:CreateTags': { roles: ['baker', 'prover', 'pruner', 'setup'] },
   'ec2:CreateVpc': { roles: ['setup'] },
   'ec2:DeleteKeyPair': { roles: ['pruner'] },
   'ec2:DeleteRoute': { roles: ['setup'] },
-  'ec2:DeleteSecurityGroup': { roles: ['pruner'] },
+  'ec2:DeleteSecurityGroup': { roles: ['baker', 'pruner'] },
   'ec2:DeleteSnapshot': { roles: ['baker', 'pruner'] },
   'ec2:DeleteVolume': { roles: ['pruner'] },
   'ec2:DeregisterImage': { roles: ['baker', 'pruner'] },
@@ -153,9 +154,7 @@ test('nobody is allowed what nobody calls', () => {
   // What Packer's amazon-ebs asks for besides (https://developer.hashicorp.com/packer/integrations/hashicorp/amazon, "IAM Task or Instance Role"), and EC2 in
   // its callers' name when a key encrypts a snapshot (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/AMIEncryption.html).
   const packer = [
-    'ec2:AuthorizeSecurityGroupIngress',
     'ec2:CreateImage',
-    'ec2:CreateKeyPair',
     'ec2:DescribeInstanceStatus',
     'ec2:DescribeRegions',
     'ec2:ModifyInstanceAttribute',
@@ -213,21 +212,19 @@ describe('what each may reach', () => {
     expect(policyNotes({ ...target, machine })).toEqual([expect.stringContaining('baker and prover')])
   })
 
-  test('what changes or deletes takes the project’s tag, or a name that only bake and Packer give', () => {
+  test('what changes or deletes takes the project’s tag; only launch templates have none', () => {
     const harmless = /:(?:Describe|GetConsoleOutput|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
     const free = [all.baker, all.prover, all.pruner].flatMap(({ Statement }) =>
       Statement.filter(({ Action, Condition }) => Condition === undefined && !Action.every((action) => harmless.test(action))),
     )
     expect(free.map(({ Sid, Resource }) => [Sid, Resource])).toEqual([
-      ['KeyPair', ['arn:aws:ec2:us-east-1:123456789012:key-pair/packer_*']],
       ['Templates', ['arn:aws:ec2:us-east-1:123456789012:launch-template/*']],
     ])
     for (const role of ['baker', 'prover', 'pruner'] as const)
-      for (const { Action, Condition } of all[role].Statement.filter((each) =>
+      for (const { Condition } of all[role].Statement.filter((each) =>
         each.Action.some((one) => /:(?:Delete|Deregister|Terminate)/.test(one)),
       ))
-        if (!Action.includes('ec2:CreateKeyPair'))
-          expect(JSON.stringify(Condition)).toContain('"aws:ResourceTag/bake:project":"shop"')
+        expect(JSON.stringify(Condition)).toContain('"aws:ResourceTag/bake:project":"shop"')
   })
 
   test('copies need their regions, the instance only its own', () => {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { SqsReceipts } from './aws-gaps/sqs-receipts.ts'
 
 export interface AwsCall {
-  /** As in the signature's scope: `s3`, `sqs`, `ssm`, `ecr`, … */
+  /** As in the signature's scope: `s3`, `sqs`, `ssm`, `ecr`, `ec2`, … */
   service: string
   /** `SendMessage` where the protocol names it, else the method: `PUT`. */
   action: string
@@ -149,7 +149,7 @@ async function readCall(request: IncomingMessage): Promise<AwsCall> {
   return { service, action: target ?? /(?:^|&)Action=(\w+)/.exec(body)?.[1] ?? method, path, headers, body }
 }
 
-/** S3 says it in XML (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), the others in JSON. */
+/** S3 and EC2 say it in XML (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, .../AWSEC2/latest/APIReference/errors-overview.html), the others in JSON. */
 function refuse(
   request: IncomingMessage,
   response: ServerResponse,
@@ -160,6 +160,12 @@ function refuse(
   const xml = `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>injected</Message><RequestId>0</RequestId></Error>`
   if (call.service === 's3')
     response.writeHead(status, { 'content-type': 'application/xml' }).end(call.action === 'HEAD' ? undefined : xml)
+  else if (call.service === 'ec2')
+    response
+      .writeHead(status, { 'content-type': 'text/xml' })
+      .end(
+        `<Response><Errors><Error><Code>${code}</Code><Message>injected</Message></Error></Errors><RequestID>0</RequestID></Response>`,
+      )
   else
     response
       .writeHead(status, { 'content-type': 'application/x-amz-json-1.0' })
