@@ -216,6 +216,19 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       expect(status).toBe(1)
     })
 
+    test('scan reads the disk piece by piece, and what lies across two of them once', () => {
+      using disk = makeDiskRoot(rendered)
+      const { stderr } = disk.run(`: >/etc/machine-id
+        for at in $((32 * 1048576 - 7)) $((32 * 1048576)) $((48 * 1048576 - 20)); do
+          printf '${AWS_KEY}' | dd of="$(findmnt -no SOURCE / | tail -n 1)" bs=1 seek=$at conv=notrunc,fsync status=none
+          step scan || true
+        done`)
+      const found = [...stderr.matchAll(/at byte (\d+),/g)].map(([, byte]) => Number(byte) - 32 * 1048576)
+      // The second overwrites the first; of the same key the first place is told.
+      expect(found).toEqual([-7, 0, 0])
+      expect(stderr.match(/would pass on/g)).toHaveLength(3)
+    })
+
     test('scan erases keys in deleted files, which the base or a container had', () => {
       using disk = makeDiskRoot(rendered)
       const { status, stdout, stderr } = disk.run(

@@ -66,55 +66,60 @@ disk_of_root() {
   sed -n 's,^DEVNAME=,/dev/,p' "$path/uevent"
 }
 
-# read_disk DISK BLOCK_SIZE [SKIP COUNT]
-read_disk() {
-  local -a options=(bs="$2")
-  [ "$#" -lt 4 ] || options+=(skip="$3" count="$4")
-  dd if="$1" bs=4096 count=1 iflag=direct of=/dev/null status=none 2>/dev/null && options+=(iflag=direct)
-  dd if="$1" "${options[@]}" status=none
-}
-
-# on_disk DISK: OFFSET:MATCH of what may be a secret. A line for each run between NULs: a disk of zeros would be one line.
-on_disk() {
-  sync
-  blockdev --flushbufs "$1" 2>/dev/null || true
-  read_disk "$1" 4M | tr '\0' '\n' | { LC_ALL=C grep -aboE -e \
-    '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----|A[KS]IA[A-Z0-9]{16}|"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' || true; }
-}
-
-# secrets_of DISK: lines OFFSET:MATCH become lines KIND NEEDLE OFFSET of those that are secrets. The needle stands in one line of the file.
-secrets_of() {
-  local offset match text skip
+# secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece, because a line of grep's may be
+# all of a disk of zeros, and each piece once, into memory.
+secrets_on() {
+  local disk=$1 piece=$work/piece size base offset match
+  local -a direct=()
   local LC_ALL=C
-  while IFS=: read -r offset match; do
-    case $match in
-      A[KS]IA*EXAMPLE) ;;
-      A[KS]IA*)
-        # Not in the middle of a longer word. A file begins with a sector, whatever lies before that.
-        skip=$((offset % 4096))
-        text=$(read_disk "$1" 4096 $((offset / 4096)) 2 | tr '\0' '\n' && echo .)
-        [[ $((offset % 512)) -ne 0 && ${text:skip-1:1} == [A-Za-z0-9/+] ]] && continue
-        [[ $(((offset + 20) % 512)) -ne 0 && ${text:skip+20:1} == [A-Za-z0-9/+] ]] && continue
-        echo "aws-key ${match} $offset"
-        ;;
-      -----BEGIN*)
-        skip=$((offset % 4096))
-        text=$(read_disk "$1" 4096 $((offset / 4096)) 2 | tr '\0' '\n' && echo .)
-        text=${text:skip+${#match}:2000}
-        key_body "$text" && echo "private-key $needle $offset"
-        ;;
-      '"auth"'*)
-        match=${match%\"} match=${match##*\"}
-        # name:password, else it is some other word.
-        [[ $(base64 --decode <<<"$match" 2>/dev/null | tr '\0' '\n') =~ ^[[:print:]]+:[[:print:]]+$ ]] && echo "docker-login $match $offset"
-        ;;
-      *)
-        match=${match%\"} match=${match##*\"}
-        [ "${#match}" -lt 20 ] || echo "docker-login $match $offset"
-        ;;
-    esac
+  sync
+  blockdev --flushbufs "$disk" 2>/dev/null || true
+  size=$(blockdev --getsize64 "$disk")
+  ! dd if="$disk" bs=4096 count=1 iflag=direct of=/dev/null status=none 2>/dev/null || direct=(iflag=direct)
+  for ((base = 0; base < size; base += 32 * 1048576)); do
+    # The first of what the next one has as well: a secret may lie across.
+    dd if="$disk" of="$piece" bs=1M skip=$((base / 1048576)) count=33 "${direct[@]}" status=none
+    ! cmp --silent --bytes="$(stat --format=%s "$piece")" "$piece" /dev/zero || continue
+    grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
+      -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' "$piece" >"$piece.found" || true
+    while IFS=: read -r offset match; do
+      [ "$offset" -ge $((32 * 1048576)) ] || ! secret_at "$offset" "$match" || echo "$kind $needle $((base + offset))"
+    done <"$piece.found"
   done
-  return 0
+  rm -f "$piece" "$piece.found"
+}
+# bytes OFFSET COUNT: of the piece, as lines where NULs were
+bytes() { dd if="$work/piece" bs=4096 iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none | tr '\0' '\n' && echo .; }
+
+# secret_at OFFSET MATCH: whether it is one; its kind and needle
+secret_at() {
+  local text
+  kind='' needle=''
+  case $2 in
+    A[KS]IA*EXAMPLE) return 1 ;;
+    A[KS]IA*)
+      # Not in the middle of a longer word. A file begins with a sector, whatever lies before that.
+      text=.
+      [ "$1" -eq 0 ] || text=$(bytes $(($1 - 1)) 22)
+      [[ $(($1 % 512)) -ne 0 && ${text:0:1} == [A-Za-z0-9/+] ]] && return 1
+      [[ $((($1 + 20) % 512)) -ne 0 && ${text:21:1} == [A-Za-z0-9/+] ]] && return 1
+      kind=aws-key needle=$2
+      ;;
+    -----BEGIN*)
+      text=$(bytes $(($1 + ${#2})) 2000)
+      kind=private-key
+      key_body "${text%.}"
+      ;;
+    *)
+      needle=${2%\"} needle=${needle##*\"}
+      kind=docker-login
+      # name:password, else it is some other word. Tokens are long.
+      case $2 in
+        '"auth"'*) [[ $(base64 --decode <<<"$needle" 2>/dev/null | tr '\0' '\n') =~ ^[[:print:]]+:[[:print:]]+$ ]] ;;
+        *) [ "${#needle}" -ge 20 ] ;;
+      esac
+      ;;
+  esac
 }
 
 # key_body TEXT: whether a key follows its first line; needle is a line of it. Keys of one kind begin alike, so it is the second one if there is one.
@@ -234,7 +239,7 @@ bad=$work/bad
 
 disk=$(disk_of_root) || fail 'nothing says which disk / is on: name it in BAKE_DISK'
 rm -f "$work/erase"
-on_disk "$disk" | secrets_of "$disk" | explain "$disk" scan >>"$bad"
+secrets_on "$disk" | explain "$disk" scan >>"$bad"
 if [ ! -s "$bad" ] && [ -s "$work/erase" ]; then
   # Keys that the base, or a container of the rehearsal, had and deleted.
   printf 'erasing %s private keys in deleted files\n' "$(wc -l <"$work/erase")"
@@ -251,7 +256,7 @@ if [ ! -s "$bad" ] && [ -s "$work/erase" ]; then
     [ -z "$kept" ] || echo "$kept" >"$reserved"
   done
   mv "$work/erase" "$work/erased"
-  on_disk "$disk" | secrets_of "$disk" | explain "$disk" scan >>"$bad"
+  secrets_on "$disk" | explain "$disk" scan >>"$bad"
   [ ! -e "$work/erase" ] || while read -r _ _ offset; do
     echo "a private key is on $disk at byte $offset, in no file, and can't be erased"
   done <"$work/erase" >>"$bad"
