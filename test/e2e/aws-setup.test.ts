@@ -221,6 +221,38 @@ test('killed in the middle, a second run does the rest', async () => {
   expect((await project.bake(['setup'])).stdout).toBe('nothing to do: 17 queues, 1 bucket, 3 repositories as they should be\n')
 })
 
+describe('a machine that is baked on AWS', () => {
+  const machine = `machine:
+  base: { ami: { owner: amazon, name: 'al2023-ami-2023*' } }
+  launch_template: shop-web
+  ami: { regions: [us-east-1, eu-west-1], kms_key: alias/shop }
+  services: { web: { image: web } }
+`
+
+  test('has a network for proofs, for all projects of its region', async () => {
+    const names = newNames()
+    await using project = await fleet(names, { region: 'ca-central-1', more: machine })
+    const dry = await project.bake(['setup', '--dry-run'])
+    expect(dry.stdout).toMatch(/^\+ create network +bake-proof {2}zones 3, routes, dns false, traffic none$/m)
+    const made = await project.bake(['setup', '--yes'])
+    expect(made, made.stderr).toMatchObject({ code: 0 })
+    expect((await project.bake(['setup'])).stdout).toMatch(/^nothing to do: .*, 1 network as they should be\n$/)
+    await using other = await fleet(newNames(), { region: 'ca-central-1', more: machine })
+    expect((await other.bake(['setup', '--dry-run'])).stdout).not.toContain('network')
+  })
+
+  test('has policies for who bakes, proves and prunes', async () => {
+    await using project = await fleet(newNames(), { more: machine })
+    const printed = await project.bake(['setup', '--policies'])
+    expect(printed, printed.stderr).toMatchObject({ code: 0 })
+    expect(Object.keys(JSON.parse(printed.stdout))).toEqual(['person', 'worker', 'builder', 'setup', 'baker', 'prover', 'pruner'])
+    expect(printed.stdout).toContain('arn:aws:kms:eu-west-1:123456789012:key/*')
+    expect(printed.stderr).toMatch(/bake ami takes person, baker and prover/)
+    await using plain = await fleet(newNames(), { more: machine.replace(/base:.*/, 'base: { disk: base.raw }') })
+    expect(Object.keys(JSON.parse((await plain.bake(['setup', '--policies'])).stdout))).toHaveLength(4)
+  })
+})
+
 describe('buckets', () => {
   test('outside us-east-1 name their region', async () => {
     const names = newNames()
