@@ -2,15 +2,16 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { text as readAll } from 'node:stream/consumers'
 import type { Rendered } from '../../src/ami/machine.ts'
 import { machineKit } from '../../src/ami/render.ts'
+import { spawnChild } from '../../src/io/child.ts'
 
-const UNSHARE = 'unshare'
 export const canMount = process.platform === 'linux' && process.getuid?.() === 0
 
 export interface DiskRoot extends Disposable {
   /** Runs a bash script in the chroot, where `step NAME` runs a step. Everything but the disk's own file system begins anew with each call. */
-  run(script: string): { status: number | null; stdout: string; stderr: string }
+  run(script: string): Promise<{ status: number | null; stdout: string; stderr: string }>
 }
 
 /** In namespaces of its own: whatever ends it takes its mounts and its loop device along. Programs are this machine's. */
@@ -54,10 +55,10 @@ export function makeDiskRoot(rendered: Rendered, sizeMiB = 48): DiskRoot {
 printf 'root:x:0:\\n' >/etc/group
 mkdir -p /home/ann
 `
-  const run = (text: string) => {
+  const run = async (text: string) => {
     writeFileSync(script, base + text)
-    const { status, stdout, stderr } = spawnSync(
-      UNSHARE,
+    await using child = spawnChild(
+      'unshare',
       [
         '--mount',
         '--propagation',
@@ -74,9 +75,10 @@ mkdir -p /home/ann
         kit,
         script,
       ],
-      { encoding: 'utf8', timeout: 120_000 },
+      { stdout: 'pipe', stderr: 'pipe' },
     )
-    return { status, stdout, stderr }
+    const [stdout, stderr, { code }] = await Promise.all([readAll(child.stdout!), readAll(child.stderr!), child.exited])
+    return { status: code, stdout, stderr }
   }
   return { run, [Symbol.dispose]: () => rmSync(dir, { recursive: true, force: true }) }
 }

@@ -20,7 +20,7 @@ export const HOSTILE = [
   '',
 ]
 
-const digest = (digit: string) => `sha256:${digit.repeat(64)}`
+export const digest = (digit: string) => `sha256:${digit.repeat(64)}`
 
 export const service = (name: string, more: Partial<Service> = {}): Service => ({
   ...{ name, image: name, ports: [], env: {}, envFrom: [], volumes: [], restart: 'always', after: [], imds: false },

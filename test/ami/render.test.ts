@@ -95,7 +95,7 @@ describe('hostile values', async () => {
 
   test('reach the scripts of machine.setup', () => {
     const step = rendered.steps.find(({ path }) => path === 'steps/setup.sh')!.text
-    const call = step.slice(step.indexOf('\nrun '), step.indexOf('\n\non_disk', step.indexOf('\nrun ')))
+    const call = step.slice(step.indexOf('\nrun '), step.indexOf('\n\nsecrets_on', step.indexOf('\nrun ')))
     const read = execFileSync('bash', ['-c', `run() { printf '%s\\0' "$@"; }${call}`], { encoding: 'utf8' })
     expect(read.split('\0').slice(0, -1)).toEqual(setup(HOSTILE).flatMap(({ path, text }) => [path, text]))
   })

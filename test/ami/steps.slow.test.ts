@@ -15,9 +15,9 @@ const withSetup = (text: string) => renderMachine(plan([], { setup: [{ path: 'op
 
 describe.skipIf(!canMount)('in a chroot, as root,', () => {
   describe('install', () => {
-    test('puts every file where it belongs and enables its units', () => {
+    test('puts every file where it belongs and enables its units', async () => {
       using disk = makeDiskRoot(rendered)
-      const { status, stdout, stderr } = disk.run(`
+      const { status, stdout, stderr } = await disk.run(`
         mkdir -p /etc/systemd/system
         printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' | tee /etc/systemd/system/docker.service >/etc/systemd/system/bake-gone.service
         systemctl enable bake-gone.service 2>/dev/null
@@ -46,14 +46,14 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
     test('runs scripts by their first lines, as they are', async () => {
       const text = '#!/usr/bin/env -S perl -w\nprint "it runs: {{x}} \'$]\'\\n";\n'
       using disk = makeDiskRoot(await withSetup(text))
-      const { status, stdout } = disk.run('step setup')
+      const { status, stdout } = await disk.run('step setup')
       expect(status).toBe(0)
       expect(stdout).toMatch(/^it runs: \{\{x\}\} '5/m)
     })
 
     test('says which script failed', async () => {
       using disk = makeDiskRoot(await withSetup('echo so far >&2\nexit 7\n'))
-      const { status, stderr } = disk.run('step setup')
+      const { status, stderr } = await disk.run('step setup')
       expect(status).toBe(1)
       expect(stderr).toBe('so far\nbake: machine.setup: ops/setup.sh ended with 7\n')
     })
@@ -94,7 +94,7 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
     ]
     test.each(PLANTED)('finds %s that a script leaves', async (_, script, said) => {
       using disk = makeDiskRoot(await withSetup(script))
-      const { status, stderr } = disk.run('step setup')
+      const { status, stderr } = await disk.run('step setup')
       expect(stderr).toMatch(said)
       expect(stderr).toContain('bake: machine.setup left secrets on the disk')
       expect(stderr).not.toContain(AWS_KEY)
@@ -117,13 +117,13 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
     ]
     test.each(HARMLESS)('leaves %s alone', async (_, script) => {
       using disk = makeDiskRoot(await withSetup(script))
-      const { status, stderr } = disk.run('step setup')
+      const { status, stderr } = await disk.run('step setup')
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     })
 
     test('is not to blame for what was there before', async () => {
       using disk = makeDiskRoot(await withSetup('true'))
-      const { status } = disk.run(`${keygen('/root/k')}; sync; rm /root/k; step setup`)
+      const { status } = await disk.run(`${keygen('/root/k')}; sync; rm /root/k; step setup`)
       expect(status).toBe(0)
     })
   })
@@ -145,9 +145,9 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       sync
     `
 
-    test('remove what is this machine’s own, and leave what isn’t', () => {
+    test('remove what is this machine’s own, and leave what isn’t', async () => {
       using disk = makeDiskRoot(rendered)
-      const { status, stdout, stderr } = disk.run(`${DIRTY}
+      const { status, stdout, stderr } = await disk.run(`${DIRTY}
         step clean
         step scan
         echo ---
@@ -168,9 +168,9 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       ])
     })
 
-    test('overwrite secrets: nothing of them is on the raw disk', () => {
+    test('overwrite secrets: nothing of them is on the raw disk', async () => {
       using disk = makeDiskRoot(rendered)
-      const { stdout } = disk.run(`${DIRTY}
+      const { stdout } = await disk.run(`${DIRTY}
         disk=$(findmnt -no SOURCE / | tail -n 1)
         count() { sync; grep -c -a -e '${LOGIN}' -e 'OPENSSH PRIVATE KEY' <(dd if="$disk" bs=1M iflag=direct status=none) || true; }
         echo "before $(count)"
@@ -208,17 +208,17 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
         /^a private key is in \/var\/lib\/docker\/volumes\/data\/_data\/k$/m,
       ],
     ]
-    test.each(LEFT)('scan fails because of %s', (_, script, said) => {
+    test.each(LEFT)('scan fails because of %s', async (_, script, said) => {
       using disk = makeDiskRoot(rendered)
-      const { status, stderr } = disk.run(`: >/etc/machine-id; ${script}; step scan`)
+      const { status, stderr } = await disk.run(`: >/etc/machine-id; ${script}; step scan`)
       expect(stderr).toMatch(said)
       expect(stderr).toContain('bake: this machine would pass on what is its own, or secret\n')
       expect(status).toBe(1)
     })
 
-    test('scan reads the disk piece by piece, and what lies across two of them once', () => {
+    test('scan reads the disk piece by piece, and what lies across two of them once', async () => {
       using disk = makeDiskRoot(rendered)
-      const { stderr } = disk.run(`: >/etc/machine-id
+      const { stderr } = await disk.run(`: >/etc/machine-id
         for at in $((32 * 1048576 - 7)) $((32 * 1048576)) $((48 * 1048576 - 20)); do
           printf '${AWS_KEY}' | dd of="$(findmnt -no SOURCE / | tail -n 1)" bs=1 seek=$at conv=notrunc,fsync status=none
           step scan || true
@@ -229,9 +229,9 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       expect(stderr.match(/would pass on/g)).toHaveLength(3)
     })
 
-    test('scan erases keys in deleted files, which the base or a container had', () => {
+    test('scan erases keys in deleted files, which the base or a container had', async () => {
       using disk = makeDiskRoot(rendered)
-      const { status, stdout, stderr } = disk.run(
+      const { status, stdout, stderr } = await disk.run(
         `: >/etc/machine-id; ${keygen('/root/k')}; sync; rm /root/k; step scan; step scan`,
       )
       expect(stderr).toBe('')
@@ -239,18 +239,18 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       expect(stdout.match(/erasing 1 private keys in deleted files/g)).toHaveLength(1)
     })
 
-    test('what is in images is theirs', () => {
+    test('what is in images is theirs', async () => {
       using disk = makeDiskRoot(rendered)
-      const { status, stderr } = disk.run(
+      const { status, stderr } = await disk.run(
         `: >/etc/machine-id; ${keygen('/var/lib/docker/overlay2/0a/diff/app/test/key.pem')}; step scan`,
       )
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     })
   })
 
-  test('there is no rehearsal', () => {
+  test('there is no rehearsal', async () => {
     using disk = makeDiskRoot(rendered)
-    const { status, stdout } = disk.run('step rehearse')
+    const { status, stdout } = await disk.run('step rehearse')
     expect(status).toBe(0)
     expect(stdout).toContain('the proof is the first start')
   })
