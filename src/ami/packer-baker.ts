@@ -1,0 +1,136 @@
+import { mkdir, stat, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { BakeError, failed } from '../errors.ts'
+import type { Packer, PackerRun } from '../io/packer.ts'
+import type { Backing } from '../io/qemu-img.ts'
+import type { SshKey } from '../io/ssh-key.ts'
+import type { Baked, BakeRun, Baker, DiskBase, MachinePlan } from './machine.ts'
+import type { BootDisk } from './machines.ts'
+import { PackerStory } from './packer-story.ts'
+import { writeRendered } from './render.ts'
+import { keyCredentials, seedFiles } from './seed-files.ts'
+import { inPhase } from './steps.ts'
+
+/** Docker logins in a directory in memory, and what of them must stand in no log. */
+export interface MachineLogin extends AsyncDisposable {
+  dir: string
+  secrets: string[]
+}
+
+export interface PackerWorld {
+  packer(): Promise<Packer>
+  assertPlugin(packer: Packer, plugin: 'qemu' | 'amazon'): Promise<void>
+  validate(packer: Packer, run: PackerRun): Promise<void>
+  build(packer: Packer, run: PackerRun): Promise<string>
+  sshKey(signal: AbortSignal): Promise<SshKey>
+  /** For the registries of these images that want one; undefined when none does. */
+  login(hosts: string[]): Promise<MachineLogin | undefined>
+  /** Writes a NoCloud seed. */
+  seed(path: string, files: Record<string, string>, signal: AbortSignal): Promise<void>
+}
+
+export interface PackerDiskWorld extends PackerWorld {
+  /** Throws tool_missing (exit 4). */
+  assertTools(commands: string[]): void
+  overlay(path: string, backing: Backing, signal: AbortSignal): Promise<void>
+  flatten(from: Backing, to: Backing, signal: AbortSignal): Promise<void>
+  accelerator(disk: BootDisk, run: { dir: string; signal: AbortSignal }): Promise<{ accelerator: 'kvm' | 'tcg'; why?: string }>
+  /** The firmware, and a copy of its settings at `variables`. */
+  uefi(architecture: DiskBase['architecture'], variables: string): Promise<{ code: string }>
+}
+
+/** Where what Packer reads by itself is: https://developer.hashicorp.com/packer/docs/templates/hcl_templates/variables#auto-loaded-variable-definition-files */
+const VARIABLES = 'machine.auto.pkrvars.json'
+
+/** Machine images of disks by Packer's qemu builder: a virtual machine of the base, provisioned over SSH. */
+export const packerDiskBaker = (world: PackerDiskWorld): Baker => ({
+  name: 'packer',
+  async available() {
+    await world.assertPlugin(await world.packer(), 'qemu')
+    world.assertTools(['qemu-img', 'mkfs.vfat', 'mcopy', 'ssh-keygen'])
+  },
+  async prevalidate({ base }) {
+    world.assertTools([base.architecture === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64'])
+  },
+  async bake(plan: MachinePlan, run: BakeRun): Promise<Baked> {
+    const { base } = plan
+    if (base.kind !== 'disk') throw new Error('an AMI is baked on AWS')
+    await using key = await world.sshKey(run.signal)
+    await runPacker(plan, run, world, async (write) => {
+      const { accelerator, why } = await world.accelerator({ ...base, kernel: base.sha256 }, run)
+      if (why !== undefined) run.tell({ type: 'note', level: 'info', text: `software emulation: ${why}`, t: Date.now() })
+      await world.seed(
+        join(run.dir, 'seed.img'),
+        seedFiles({ instance: `bake-${run.id}`, facts: {}, rootKey: key.publicKey }),
+        run.signal,
+      )
+      await world.overlay(join(run.dir, 'base.qcow2'), base, run.signal)
+      await write({
+        accelerator,
+        ssh_private_key_file: key.privateKeyPath,
+        smbios: Object.entries(keyCredentials(key.publicKey)).map(
+          ([name, value]) => `type=11,value=io.systemd.credential.binary:${name}=${Buffer.from(value).toString('base64')}`,
+        ),
+        ...(base.firmware === 'uefi' && {
+          uefi_code: (await world.uefi(base.architecture, join(run.dir, 'uefi-variables.fd'))).code,
+        }),
+      })
+    })
+    const path = join(run.dir, 'disk.qcow2')
+    await inPhase('flatten', run.tell, () =>
+      world.flatten({ path: join(run.dir, 'output/disk.qcow2'), format: 'qcow2' }, { path, format: 'qcow2' }, run.signal),
+    )
+    return { kind: 'disk', path, format: 'qcow2', sizeBytes: (await stat(path)).size }
+  },
+})
+
+/** Writes what Packer works on, validates it, builds. Gives the artifact's id. `prepare` writes the variables. */
+export async function runPacker(
+  plan: MachinePlan,
+  run: BakeRun,
+  world: PackerWorld,
+  prepare: (write: (variables: object) => Promise<void>) => Promise<void>,
+): Promise<string> {
+  const packer = await world.packer()
+  const { dir, signal } = run
+  const hcl = plan.rendered.packer?.[packer.namesPlugins ? 'plugins' : 'builtIn']
+  if (hcl === undefined) throw new Error('nothing was rendered for Packer')
+  await writeRendered(dir, plan.rendered, hcl)
+  await using login = await world.login(registries(plan))
+  if (login) {
+    run.hide?.(login.secrets)
+    await mkdir(join(dir, 'machine'), { recursive: true })
+    await symlink(login.dir, join(dir, 'machine/login'))
+  }
+  await prepare((variables) => writeFile(join(dir, VARIABLES), JSON.stringify(variables, null, 2)))
+  const story = new PackerStory(run.tell)
+  try {
+    await world.validate(packer, { dir, signal, onLine() {} })
+    const artifact = await world.build(packer, { dir, signal, onLine: (line) => story.take(line) })
+    story.end(true)
+    return artifact
+  } catch (error) {
+    const { phase, lines } = story.end(false)
+    signal.throwIfAborted()
+    throw error instanceof BakeError && error.code === 'packer_failed' ? bakeFailed(phase, lines, error) : error
+  }
+}
+
+/** Hosts that the machine pulls from, but for those on this machine's own loopback, which ask for nothing. */
+const registries = ({ services, standIns }: MachinePlan): string[] => {
+  const hosts = [...services.map(({ reference }) => reference), ...standIns].map(({ repository }) => repository.split('/', 1)[0]!)
+  return [...new Set(hosts)].filter((host) => !/^(?:127\.|localhost(?::|$))/.test(host))
+}
+
+/** What a step of ours says as its reason begins so (templates/provision/common.sh). */
+const REASON = /^bake: (.+)$/
+
+function bakeFailed(phase: string, lines: string[], error: BakeError): BakeError {
+  const reason = lines.flatMap((line) => REASON.exec(line)?.[1] ?? []).at(-1)
+  const message = `${phase}: ${reason ?? error.message}`
+  return failed('bake_failed', [message, ...lines.map((line) => `  ${line}`)].join('\n'), {
+    next: 'bake ami --keep-failed keeps the machine to look into',
+    ids: { phase },
+    cause: error,
+  })
+}
