@@ -36,8 +36,8 @@ export class PackerStory {
     const { text } = line
     const [, name = '', edge] = MARK.exec(text) ?? []
     if (edge !== undefined) {
-      if (edge === 'begin') this.#begin(name)
-      else this.#end('done')
+      // Between two steps of ours time is Packer's own.
+      this.#begin(edge === 'begin' ? name : 'packer')
       return
     }
     const own = line.type === 'say' ? OWN_PHASES.find(([pattern]) => pattern.test(text))?.[1] : undefined
