@@ -4,7 +4,7 @@ set -euo pipefail
 # Beside the steps lie the machine's files, what stands in, and perhaps login material: all of it in memory.
 # shellcheck disable=SC2034 # not every step looks there
 kit=$(cd "$(dirname "$0")/.." && pwd)
-phase() { printf '\nbake-phase: %s\n' "$1"; }
+phase() { printf 'bake-phase: %s\n' "$1"; }
 fail() {
   printf 'bake: %s\n' "$*" >&2
   exit 1
@@ -44,6 +44,10 @@ pull() {
   local attempt said began=$SECONDS
   for attempt in 1 2 3; do
     if said=$("${docker[@]}" pull --quiet "$1" 2>&1); then break; fi
+    case $said in
+      # These don't get better.
+      *'not found'* | *'manifest unknown'* | *unauthorized* | *denied* | *'no basic auth'* | *'no space left'*) attempt=3 ;;
+    esac
     [ "$attempt" -lt 3 ] || fail "can't pull $1: $said"
     printf 'trying again: %s\n' "$said"
     sleep $((attempt * 3))

@@ -4,7 +4,7 @@ set -euo pipefail
 # Beside the steps lie the machine's files, what stands in, and perhaps login material: all of it in memory.
 # shellcheck disable=SC2034 # not every step looks there
 kit=$(cd "$(dirname "$0")/.." && pwd)
-phase() { printf '\nbake-phase: %s\n' "$1"; }
+phase() { printf 'bake-phase: %s\n' "$1"; }
 fail() {
   printf 'bake: %s\n' "$*" >&2
   exit 1
@@ -213,6 +213,8 @@ run() {
   printf 'running %s\n' "$1"
   (cd "$work" && BAKE_ARCHITECTURE=amd64 DEBIAN_FRONTEND=noninteractive "${words[@]}" "$file") </dev/null || fail "machine.setup: $1 ended with $?"
   rm -f "$file"
+  # Its last line may not be ended.
+  echo
 }
 run 'ops/setup.sh' '#!/bin/sh
 echo 
