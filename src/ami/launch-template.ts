@@ -116,10 +116,13 @@ const isSame = (
   (version.userData ?? Buffer.alloc(0)).equals(userData ?? Buffer.alloc(0)) &&
   canonical(version.tags) === canonical(tags)
 
+/** By it, and the tags of its instances, `bake prune` knows a version again. */
+export const versionDescription = (project: string, { name, commit }: Release): string =>
+  `${project} ${name} (${commit.slice(0, 12)}), by bake`.slice(0, MAX_DESCRIPTION)
+
 const tagsOf = ({ name, commit }: Release) => ({ [TAG.release]: name, [TAG.sha]: commit })
 const lineOf = ({ name, commit }: Release) => ({ release: name, sha: commit })
-const describe = ({ release, project }: UnrenderedPlan): string =>
-  `${project} ${release.name} (${release.commit.slice(0, 12)}), by bake`.slice(0, MAX_DESCRIPTION)
+const describe = ({ release, project }: UnrenderedPlan): string => versionDescription(project, release)
 const note = ({ tell }: TemplateWorld, text: string) => tell({ type: 'note', level: 'warning', text, t: Date.now() })
 
 const notProven = (id: string, { name }: Release) =>

@@ -10,7 +10,8 @@ import { amiNamePattern, runOfAmiName } from './ami-name.ts'
 import { TAG } from './aws-tags.ts'
 import type { Leftover, PrunePart } from './prune.ts'
 import { type Over, type PruneLedger, type Published, publishedImages, runIsOver } from './prune-aws-records.ts'
-import { type ReferenceWorld, readReferences } from './prune-aws-references.ts'
+import { type ReferenceWorld, readReferences, rememberVersions } from './prune-aws-references.ts'
+import { spareVersions } from './prune-aws-versions.ts'
 
 /** EC2 of one region, as far as pruning needs it. */
 export interface PruneRegion extends ReferenceWorld {
@@ -19,6 +20,8 @@ export interface PruneRegion extends ReferenceWorld {
   leftovers: Pick<Ec2Leftovers, 'tagged' | 'remove'>
 }
 
+export type OpenRegion = Omit<PruneRegion, 'templates'> & { templates: ReturnType<typeof rememberVersions> }
+
 export interface AwsPruneWorld extends PruneLedger {
   project: string
   /** Every region that images are baked in or copied to. */
@@ -26,6 +29,8 @@ export interface AwsPruneWorld extends PruneLedger {
   /** Asked for once per region. */
   region(name: string): PruneRegion
 }
+
+type World = Omit<AwsPruneWorld, 'region'> & { region(name: string): OpenRegion }
 
 type Ask = (tags: Ec2Tags) => Promise<Over | undefined>
 
@@ -38,12 +43,17 @@ const GROUP_TAG = 'aws:autoscaling:groupName'
 
 /**
  * What bakes of a project left on AWS, found by their tags: images that no published record names and, with `keep`, those of older releases; snapshots without
- * an image; instances, volumes, key pairs and security groups of runs that are over. Left alone is what a live run made, what is shared or protected, and
+ * an image; launch template versions of those releases; instances, volumes, key pairs and security groups of runs that are over. Left alone is what a live run made, what is shared or protected, and
  * what anything names: launch template versions, auto-scaling groups, instances. All of that is read again, in every region, before each deletion.
  */
 export function awsPart(given: AwsPruneWorld): PrunePart {
-  const regions = new Map(given.regions.map((name) => [name, given.region(name)]))
-  const world = { ...given, region: (name: string) => regions.get(name)! }
+  const regions = new Map(
+    given.regions.map((name) => {
+      const { templates, ...region } = given.region(name)
+      return [name, { ...region, templates: rememberVersions(templates) }]
+    }),
+  )
+  const world: World = { ...given, region: (name) => regions.get(name)! }
   return {
     name: `aws-${sha256(`${world.project}\0${world.regions.join(' ')}`).slice(0, 12)}`,
     // That nothing names it is read again: a second pass is all that a person needs to have seen the first.
@@ -53,7 +63,7 @@ export function awsPart(given: AwsPruneWorld): PrunePart {
   }
 }
 
-async function findItems(world: AwsPruneWorld): Promise<Item[]> {
+async function findItems(world: World): Promise<Item[]> {
   const mine = { [TAG.project]: world.project, [TAG.run]: '*' }
   const seen = await Promise.all(
     world.regions.map(async (name) => {
@@ -67,11 +77,9 @@ async function findItems(world: AwsPruneWorld): Promise<Item[]> {
     }),
   )
   const over = runsThatAreOver(world)
-  const items: Item[] = await imageItems(
-    seen.flatMap(({ images }) => images),
-    over,
-    world,
-  )
+  const every = seen.flatMap(({ images }) => images)
+  const versions = await Promise.all(seen.map(({ name, region }) => versionItems(name, region, world)))
+  const items: Item[] = [...versions.flat(), ...(await imageItems(every, over, world))]
   for (const { name, region, images, instances, leftovers } of seen) {
     const used = new Set(images.flatMap(({ snapshots }) => snapshots))
     for (const { id, tags, state } of instances) {
@@ -101,7 +109,7 @@ async function findItems(world: AwsPruneWorld): Promise<Item[]> {
 }
 
 /** Those that carry the tags and, as if they did, those that were killed before they got them. */
-async function imagesOf({ images }: PruneRegion, mine: { [TAG.project]: string; [TAG.run]: string }): Promise<Ec2Image[]> {
+async function imagesOf({ images }: OpenRegion, mine: { [TAG.project]: string; [TAG.run]: string }): Promise<Ec2Image[]> {
   const project = mine[TAG.project]
   const [tagged, named] = await Promise.all([images.tagged(mine), images.named(amiNamePattern(project))])
   const untagged = named.flatMap((image) => {
@@ -112,7 +120,7 @@ async function imagesOf({ images }: PruneRegion, mine: { [TAG.project]: string; 
 }
 
 /** Each run is asked about once. */
-function runsThatAreOver(world: AwsPruneWorld): Ask {
+function runsThatAreOver(world: World): Ask {
   const known = new Map<string, Promise<Over | undefined>>()
   return (tags) => {
     const run = tags[TAG.run] ?? ''
@@ -122,8 +130,17 @@ function runsThatAreOver(world: AwsPruneWorld): Ask {
   }
 }
 
+async function versionItems(name: string, region: OpenRegion, world: World): Promise<Item[]> {
+  return (await spareVersions(world.project, region, world)).map(({ template, number, why }) => ({
+    kind: 'launch template version',
+    id: `${name}/${template}/${number}`,
+    why,
+    remove: () => unlessUsed(() => region.templates.removeVersion(template, number)),
+  }))
+}
+
 /** An image and its copies stay or go together: what one is needed for, the others are. */
-async function imageItems(images: Ec2Image[], over: Ask, world: AwsPruneWorld): Promise<Item[]> {
+async function imageItems(images: Ec2Image[], over: Ask, world: World): Promise<Item[]> {
   const published = await publishedImages(images, world)
   const spare: { together: Ec2Image[]; why: string }[] = []
   for (const [, together] of Map.groupBy(images, originOf)) {
@@ -132,7 +149,8 @@ async function imageItems(images: Ec2Image[], over: Ask, world: AwsPruneWorld): 
   }
   if (spare.length === 0) return []
   const references = new Map<string, Map<string, string>>()
-  for (const name of world.regions) references.set(name, await readReferences(world.region(name)))
+  for (const name of world.regions)
+    references.set(name, await readReferences(world.region(name).templates, world.region(name).groups))
   const items: Item[] = []
   for (const { together, why } of spare) {
     const needed = await Promise.all(together.map((image) => isNeeded(image, references.get(image.region), world)))
@@ -146,7 +164,7 @@ async function imageItems(images: Ec2Image[], over: Ask, world: AwsPruneWorld): 
 async function isNeeded(
   { id, region, ...image }: Ec2Image,
   references: Map<string, string> | undefined,
-  world: AwsPruneWorld,
+  world: World,
 ): Promise<boolean> {
   if (image.public || image.protected || references?.has(id) !== false) return true
   const { images, instances } = world.region(region)
@@ -164,7 +182,7 @@ async function whySpare(together: Ec2Image[], published: Map<string, Published>,
   return runs.every((run) => run?.recorded === true) ? runs[0]?.why : undefined
 }
 
-function imageItem(image: Ec2Image, why: string, published: Published | undefined, world: AwsPruneWorld): Item {
+function imageItem(image: Ec2Image, why: string, published: Published | undefined, world: World): Item {
   const { id, region, tags, snapshots } = image
   const remove = async () => {
     // First: whoever asks for it from now on bakes it anew.
@@ -180,7 +198,7 @@ function imageItem(image: Ec2Image, why: string, published: Published | undefine
   return { kind: 'ami', id: `${region}/${id}`, why, sizeBytes: image.rootBytes, remove }
 }
 
-async function withdraw({ claims }: Published, { ledger }: AwsPruneWorld): Promise<boolean> {
+async function withdraw({ claims }: Published, { ledger }: World): Promise<boolean> {
   const digest = claims.published?.digest
   if (digest === undefined) return true
   return (await append(ledger, claims, { state: 'withdrawn', build: newBuildId(), digest, reason: 'missing' })) !== undefined

@@ -1,4 +1,4 @@
-import type { AutoScalingClient, AutoScalingGroup } from '@aws-sdk/client-auto-scaling'
+import type { AutoScalingClient, AutoScalingGroup, LaunchTemplateSpecification } from '@aws-sdk/client-auto-scaling'
 import { awsOptions } from './aws-client.ts'
 import { pages } from './ec2.ts'
 import { ec2Error } from './ec2-errors.ts'
@@ -12,7 +12,7 @@ interface Connection {
 /** The most that one page may have. */
 const PAGE = 100
 
-/** Which AMIs the auto-scaling groups of a region name by themselves, not through a launch template. Errors: ec2_* (exit 4). */
+/** What the auto-scaling groups of a region are started from. Errors: ec2_* (exit 4). */
 export class GroupImages implements AsyncDisposable {
   readonly #region: string
   #connection: Promise<Connection> | undefined
@@ -22,10 +22,17 @@ export class GroupImages implements AsyncDisposable {
     this.#region = region
   }
 
-  /** AMI id → `launch configuration web-3`, `auto-scaling group web`. */
+  /** AMIs that they name by themselves, not through a launch template: id → `launch configuration web-3`, `auto-scaling group web`. */
   async named(): Promise<Map<string, string>> {
     const [configurations, groups] = await Promise.all([this.#configurations(), this.#groups()])
-    return new Map([...configurations, ...groups])
+    return new Map([...configurations, ...groups.flatMap(overridesOf)])
+  }
+
+  /** Versions of launch templates that they, or instances of theirs, name by number: `<template's id> <number>`. */
+  async templateVersions(): Promise<Set<string>> {
+    return new Set(
+      (await this.#groups()).flatMap(specificationsOf).map(({ LaunchTemplateId, Version }) => `${LaunchTemplateId} ${Version}`),
+    )
   }
 
   #configurations(): Promise<[string, string][]> {
@@ -41,11 +48,11 @@ export class GroupImages implements AsyncDisposable {
     )
   }
 
-  #groups(): Promise<[string, string][]> {
+  #groups(): Promise<AutoScalingGroup[]> {
     return this.#call('DescribeAutoScalingGroups', ({ sdk, client }) =>
       pages(async (NextToken) => {
         const answer = await client.send(new sdk.DescribeAutoScalingGroupsCommand({ MaxRecords: PAGE, NextToken }))
-        return { items: (answer.AutoScalingGroups ?? []).flatMap(overridesOf), next: answer.NextToken }
+        return { items: answer.AutoScalingGroups ?? [], next: answer.NextToken }
       }),
     )
   }
@@ -69,6 +76,18 @@ const overridesOf = ({ AutoScalingGroupName, MixedInstancesPolicy }: AutoScaling
   (MixedInstancesPolicy?.LaunchTemplate?.Overrides ?? []).flatMap(({ ImageId }): [string, string][] =>
     ImageId === undefined ? [] : [[ImageId, `auto-scaling group ${AutoScalingGroupName}`]],
   )
+
+function specificationsOf({
+  LaunchTemplate,
+  MixedInstancesPolicy,
+  Instances = [],
+}: AutoScalingGroup): LaunchTemplateSpecification[] {
+  const { LaunchTemplateSpecification: mixed, Overrides = [] } = MixedInstancesPolicy?.LaunchTemplate ?? {}
+  const overrides = Overrides.map((override) => override.LaunchTemplateSpecification)
+  return [LaunchTemplate, mixed, ...overrides, ...Instances.map((instance) => instance.LaunchTemplate)].filter(
+    (each) => each !== undefined,
+  )
+}
 
 async function connect(region: string): Promise<Connection> {
   const [sdk, options] = await Promise.all([

@@ -1,4 +1,5 @@
-import type { LaunchTemplateVersion, ResponseLaunchTemplateData } from '@aws-sdk/client-ec2'
+import type { LaunchTemplate, LaunchTemplateVersion, ResponseLaunchTemplateData } from '@aws-sdk/client-ec2'
+import { unavailable } from '../errors.ts'
 import { type Ec2, type Ec2Tags, pages, tagList, tagsOf } from './ec2.ts'
 
 /** A launch template, without its versions. */
@@ -65,11 +66,18 @@ export class Ec2Templates {
     const request = { action: 'DescribeLaunchTemplates', subject: name }
     return this.#ec2.optional(NO_TEMPLATE, request, async ({ sdk, client }) => {
       const { LaunchTemplates = [] } = await client.send(new sdk.DescribeLaunchTemplatesCommand({ LaunchTemplateNames: [name] }))
-      const found = LaunchTemplates[0]
-      if (found === undefined) return undefined
-      const { LaunchTemplateId, DefaultVersionNumber, LatestVersionNumber } = found
-      return { id: LaunchTemplateId!, name, defaultVersion: DefaultVersionNumber!, latestVersion: LatestVersionNumber! }
+      return LaunchTemplates[0] && templateOf(LaunchTemplates[0])
     })
+  }
+
+  /** All templates of the region, whoever made them. */
+  async all(): Promise<Template[]> {
+    return this.#ec2.call({ action: 'DescribeLaunchTemplates', subject: 'all' }, ({ sdk, client }) =>
+      pages(async (NextToken) => {
+        const answer = await client.send(new sdk.DescribeLaunchTemplatesCommand({ MaxResults: PAGE, NextToken }))
+        return { items: (answer.LaunchTemplates ?? []).map(templateOf), next: answer.NextToken }
+      }),
+    )
   }
 
   /** Every version that is left, newest first. SSM parameters in the place of an image come as the image that they name now. */
@@ -82,19 +90,6 @@ export class Ec2Templates {
       }),
     )
     return found.map(versionOf).sort(NEWEST_FIRST)
-  }
-
-  /** Names of all templates of the region. */
-  async names(): Promise<string[]> {
-    return this.#ec2.call({ action: 'DescribeLaunchTemplates', subject: 'all' }, ({ sdk, client }) =>
-      pages(async (NextToken) => {
-        const answer = await client.send(new sdk.DescribeLaunchTemplatesCommand({ MaxResults: PAGE, NextToken }))
-        return {
-          items: (answer.LaunchTemplates ?? []).map(({ LaunchTemplateName }) => LaunchTemplateName!),
-          next: answer.NextToken,
-        }
-      }),
-    )
   }
 
   /** Its version is 1, which is the default too. */
@@ -136,12 +131,35 @@ export class Ec2Templates {
     return LaunchTemplateVersion!.VersionNumber!
   }
 
+  /** One that is gone already is no error. Throws ec2_refused for the default version. */
+  async removeVersion(name: string, version: number): Promise<void> {
+    const request = { action: 'DeleteLaunchTemplateVersions', subject: `${name} ${version}` }
+    const answer = await this.#ec2.call(request, ({ sdk, client }) =>
+      client.send(new sdk.DeleteLaunchTemplateVersionsCommand({ LaunchTemplateName: name, Versions: [String(version)] })),
+    )
+    const why = answer.UnsuccessfullyDeletedLaunchTemplateVersions?.[0]?.ResponseError
+    if (why !== undefined && why.Code !== 'launchTemplateVersionDoesNotExist')
+      throw unavailable('ec2_refused', `EC2 answered ${why.Code} to ${request.action} of ${request.subject}: ${why.Message}`)
+  }
+
   async setDefault(name: string, version: number): Promise<void> {
     await this.#ec2.call({ action: 'ModifyLaunchTemplate', subject: name }, ({ sdk, client }) =>
       client.send(new sdk.ModifyLaunchTemplateCommand({ LaunchTemplateName: name, DefaultVersion: String(version) })),
     )
   }
 }
+
+const templateOf = ({
+  LaunchTemplateId,
+  LaunchTemplateName,
+  DefaultVersionNumber,
+  LatestVersionNumber,
+}: LaunchTemplate): Template => ({
+  id: LaunchTemplateId!,
+  name: LaunchTemplateName!,
+  defaultVersion: DefaultVersionNumber!,
+  latestVersion: LatestVersionNumber!,
+})
 
 function dataOf({ imageId, userData, tags }: TemplateChange) {
   const TagSpecifications = Object.entries(tags).map(([kind, each]) => ({ ResourceType: kind as never, Tags: tagList(each) }))

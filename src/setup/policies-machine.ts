@@ -168,6 +168,11 @@ function pruner(machine: SetupMachine, place: Place): Statement[] {
     allow('Record', ['s3:PutObject'], place.ledger(PRUNED)),
     allow('Remove', remove, things, ofProject(machine)),
     allow('Images', images, unowned(place, regions, ['image']), ofProject(machine)),
+    allow(
+      'Versions',
+      ['ec2:DeleteLaunchTemplateVersions'],
+      regions.flatMap((each) => owned(place, each, ['launch-template'])),
+    ),
     // Images of runs that were killed before Packer tagged them.
     allow('TagFound', ['ec2:CreateTags'], unowned(place, regions), {
       StringEquals: { 'aws:RequestTag/bake:project': machine.project },

@@ -160,10 +160,12 @@ test('a project without a launch template has none', async () => {
 })
 
 describe('nothing is made', () => {
-  test('of an image that is not proven', async () => {
+  test('of an image that is not proven: that is said, and refused when it should become the default', async () => {
     const name = uniqueName('shop')
-    const asked = make(name, 'v1', { baked: await bakedAmi('false') })
-    await expect(asked).rejects.toMatchObject({ code: 'not_proven', exit: 2, next: expect.stringContaining('bake verify v1') })
+    const baked = await bakedAmi('false')
+    expect((await make(name, 'v1', { baked })).made).toBeUndefined()
+    expect(told).toMatchObject([{ level: 'warning', text: expect.stringMatching(/is not proven.*bake verify v1/) }])
+    await expect(make(name, 'v1', { baked, makeDefault: true })).rejects.toMatchObject({ code: 'not_proven', exit: 2 })
     expect(await at.templates.get(name)).toBeUndefined()
   })
 

@@ -1,10 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { AutoScalingClient, CreateLaunchConfigurationCommand } from '@aws-sdk/client-auto-scaling'
+import { AutoScalingClient, CreateAutoScalingGroupCommand, CreateLaunchConfigurationCommand } from '@aws-sdk/client-auto-scaling'
 import {
   CreateKeyPairCommand,
   CreateLaunchTemplateCommand,
+  CreateLaunchTemplateVersionCommand,
   CreateSecurityGroupCommand,
   CreateSnapshotCommand,
   CreateTagsCommand,
@@ -16,6 +17,7 @@ import {
 } from '@aws-sdk/client-ec2'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { amiName } from '../../src/ami/ami-name.ts'
+import { templateVersion } from '../../src/ami/launch-template.ts'
 import { prunePart } from '../../src/ami/prune.ts'
 import { type AwsPruneWorld, awsPart, type PruneRegion } from '../../src/ami/prune-aws.ts'
 import { documentDigest, type MachineDocument, writeBake } from '../../src/ami/records.ts'
@@ -28,6 +30,7 @@ import { Ec2Templates } from '../../src/io/ec2-templates.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
 import { append, readClaims } from '../../src/jobs/claims.ts'
 import { keys, newBuildId } from '../../src/names.ts'
+import { amiPlan } from '../support/aws-plan.ts'
 import { startEc2, type TestEc2 } from '../support/ec2.ts'
 import { MOTO_REGION, uniqueName } from '../support/moto.ts'
 
@@ -274,6 +277,69 @@ describe('images of releases', () => {
     const owner = 'bake-other'
     await ledger.touch(keys.beat(owner))
     await append(ledger, await readClaims(ledger, old.hash), { state: 'claimed', build: newBuildId(), owner, leaseMs: 60_000 })
+    expect(await pass({ keep: 1 })).toEqual([])
+  })
+})
+
+describe('launch template versions', () => {
+  const templates = new Ec2Templates(new Ec2(EAST))
+  const signal = new AbortController().signal
+  /** One release after the other, each with a version. */
+  const publishAll = async (name: string, releases: string[]) => {
+    const made: { id: string }[] = []
+    for (const [at, release] of releases.entries()) {
+      const inputs = 'abcdef'[at]!
+      const published = await publish(release, inputs)
+      const plan = { ...amiPlan({ definition: { launchTemplate: name }, release, inputs }), project }
+      const baked = { kind: 'ami' as const, region: EAST, id: published.id, snapshots: [] }
+      const images = new Ec2Images(new Ec2(EAST), { pollMs: 1 })
+      await templateVersion(baked, plan, { makeDefault: false }, { images, templates, signal, tell() {} })
+      made.push(published)
+    }
+    return made
+  }
+  const numbers = async (name: string) => (await templates.versions(name)).map(({ number }) => number)
+
+  test('of older releases go, and then their images; the default, the newest and those of others stay', async () => {
+    const name = uniqueName('shop')
+    const made = await publishAll(name, ['v1', 'v2', 'v3', 'v4'])
+    const theirs = { LaunchTemplateName: name, SourceVersion: '2', LaunchTemplateData: { InstanceType: 'c7i.large' as const } }
+    const { id } = await world.makeImage()
+    const LaunchTemplateData = { ...theirs.LaunchTemplateData, ImageId: id }
+    await world
+      .client()
+      .send(new CreateLaunchTemplateVersionCommand({ ...theirs, LaunchTemplateData, VersionDescription: 'by hand' }))
+    expect(await pass()).toEqual([])
+    // 1 is the default.
+    expect(await pass({ keep: 1 })).toEqual(['marked launch template version', 'marked launch template version'])
+    expect(await numbers(name)).toEqual([5, 4, 3, 2, 1])
+    await pass({ keep: 1 })
+    expect(await numbers(name)).toEqual([5, 4, 1])
+    expect(await pass({ keep: 1 })).toEqual(['marked ami', 'marked ami'])
+    await pass({ keep: 1 })
+    expect(await Promise.all(made.map(async (image) => (await home.get(image.id)) !== undefined))).toEqual([
+      true,
+      false,
+      false,
+      true,
+    ])
+  })
+
+  test('that a group or an instance is of stay', async () => {
+    const name = uniqueName('shop')
+    await publishAll(name, ['v1', 'v2', 'v3', 'v4'])
+    const client = new AutoScalingClient({
+      region: EAST,
+      endpoint: world.moto.endpoint,
+      credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
+    })
+    const LaunchTemplate = { LaunchTemplateName: name, Version: '2' }
+    const size = { MinSize: 0, MaxSize: 0, AvailabilityZones: [`${EAST}a`] }
+    await client.send(new CreateAutoScalingGroupCommand({ AutoScalingGroupName: uniqueName('web'), LaunchTemplate, ...size }))
+    client.destroy()
+    await world
+      .client()
+      .send(new RunInstancesCommand({ LaunchTemplate: { LaunchTemplateName: name, Version: '3' }, MinCount: 1, MaxCount: 1 }))
     expect(await pass({ keep: 1 })).toEqual([])
   })
 })

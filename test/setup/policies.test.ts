@@ -75,6 +75,7 @@ const CALLS: Record<string, { action?: string; roles: (Role | MachineRole)[] }> 
   'ec2:CreateTags': { roles: ['baker', 'prover', 'pruner', 'setup'] },
   'ec2:CreateVpc': { roles: ['setup'] },
   'ec2:DeleteKeyPair': { roles: ['pruner'] },
+  'ec2:DeleteLaunchTemplateVersions': { roles: ['pruner'] },
   'ec2:DeleteRoute': { roles: ['setup'] },
   'ec2:DeleteSecurityGroup': { roles: ['baker', 'pruner'] },
   'ec2:DeleteSnapshot': { roles: ['baker', 'pruner'] },
@@ -219,10 +220,11 @@ describe('what each may reach', () => {
     )
     expect(free.map(({ Sid, Resource }) => [Sid, Resource])).toEqual([
       ['Templates', ['arn:aws:ec2:us-east-1:123456789012:launch-template/*']],
+      ['Versions', ['us-east-1', 'eu-west-1'].map((region) => `arn:aws:ec2:${region}:123456789012:launch-template/*`)],
     ])
     for (const role of ['baker', 'prover', 'pruner'] as const)
       for (const { Condition } of all[role].Statement.filter((each) =>
-        each.Action.some((one) => /:(?:Delete|Deregister|Terminate)/.test(one)),
+        each.Action.some((one) => /:(?:Delete(?!LaunchTemplateVersions)|Deregister|Terminate)/.test(one)),
       ))
         expect(JSON.stringify(Condition)).toContain('"aws:ResourceTag/bake:project":"shop"')
   })

@@ -1,5 +1,5 @@
 import type { Call } from './ec2.ts'
-import { type Answer, element, refusal } from './ec2-wire.ts'
+import { type Answer, answerOf, element, mapItems, refusal } from './ec2-wire.ts'
 
 const DATA = 'LaunchTemplateData.'
 /** `TagSpecification` of `LaunchTemplateData.TagSpecification.1.ResourceType` */
@@ -8,16 +8,26 @@ const memberOf = (name: string): string => name.slice(DATA.length).split('.')[0]
 /**
  * Part of the stand-in for EC2 (ec2.ts). API_CreateLaunchTemplateVersion: "the new version inherits the launch parameters from the source version, except for
  * the parameters that you specify in LaunchTemplateData"; moto inherits nothing. Versions that it didn't see made are unknown to it.
+ * API_DeleteLaunchTemplateVersions, which moto doesn't have: not the default one.
  */
 export class TemplateGaps {
   /** By region and name: the data of each version, as sent. */
   readonly #versions = new Map<string, [string, string][][]>()
+
+  readonly #deleted = new Set<string>()
 
   async answer(call: Call): Promise<Answer | undefined> {
     const { action, region, form } = call
     const name = form.get('LaunchTemplateName') ?? ''
     const key = `${region} ${name}`
     const data = [...form].filter(([field]) => field.startsWith(DATA))
+    if (action === 'DeleteLaunchTemplateVersions') return this.#delete(call, name)
+    if (action === 'DescribeLaunchTemplateVersions') {
+      const { status, body } = await call.ask(form)
+      const isLeft = (item: string) =>
+        !this.#deleted.has(`${region} ${element(item, 'launchTemplateName')} ${element(item, 'versionNumber')}`)
+      return { status, body: mapItems(body, 'launchTemplateVersionSet', (item) => (isLeft(item) ? item : undefined)) }
+    }
     if (action === 'CreateLaunchTemplate') {
       const answer = await call.ask(form)
       if (answer.status === 200) this.#versions.set(key, [data])
@@ -37,5 +47,30 @@ export class TemplateGaps {
     if (answer.status === 200) known[number - 1] = merged
     this.#versions.set(key, known)
     return answer
+  }
+
+  async #delete({ region, form, ask }: Call, name: string): Promise<Answer> {
+    const found = await ask({
+      Action: 'DescribeLaunchTemplateVersions',
+      LaunchTemplateName: name,
+      'LaunchTemplateVersion.1': '$Default',
+    })
+    if (found.status !== 200) return found
+    const isDefault = element(found.body, 'versionNumber')
+    const lists = { successfully: '', unsuccessfully: '' }
+    for (let n = 1; form.has(`LaunchTemplateVersion.${n}`); n++) {
+      const version = form.get(`LaunchTemplateVersion.${n}`)!
+      const item = `<launchTemplateName>${name}</launchTemplateName><versionNumber>${version}</versionNumber>`
+      if (version === isDefault)
+        lists.unsuccessfully += `<item>${item}<responseError><code>unexpectedError</code><message>It is the default version</message></responseError></item>`
+      else {
+        this.#deleted.add(`${region} ${name} ${version}`)
+        lists.successfully += `<item>${item}</item>`
+      }
+    }
+    const sets = Object.entries(lists).map(
+      ([how, items]) => `<${how}DeletedLaunchTemplateVersionSet>${items}</${how}DeletedLaunchTemplateVersionSet>`,
+    )
+    return answerOf('DeleteLaunchTemplateVersions', sets.join(''))
   }
 }

@@ -52,7 +52,6 @@ const BAKES = [
   'DescribeInstanceTypes',
   'DescribeKeyPairs',
   'DescribeLaunchTemplates',
-  'DescribeLaunchTemplateVersions',
   'DescribeRouteTables',
   'DescribeSecurityGroups',
   'DescribeSnapshots',
@@ -143,7 +142,9 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
    */
   async function runInstances(call: Call): Promise<Answer> {
     const { form } = call
-    const missing = await images.missing(call, form.get('ImageId') ?? '')
+    // From a launch template it comes without an image of its own.
+    const image = form.get('ImageId')
+    const missing = image === null ? undefined : await images.missing(call, image)
     if (missing !== undefined) return missing
     const partial = !form.has('BlockDeviceMapping.1.Ebs.VolumeSize') && !form.has('BlockDeviceMapping.1.Ebs.SnapshotId')
     return call.ask(new URLSearchParams([...form].filter(([name]) => !(partial && name.startsWith('BlockDeviceMapping.')))))
