@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BakeError, messageOf } from '../errors.ts'
+import { BakeError, messageOf, refused } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
 import type { Ec2Images } from '../io/ec2-images.ts'
 import type { Ec2Instances, InstanceRequest } from '../io/ec2-instances.ts'
@@ -10,7 +10,7 @@ import { TAG } from './aws-tags.ts'
 import type { Baked, BakeRun, MachinePlan, Proof, Prover } from './machine.ts'
 import { instanceTypeOf } from './machine-type.ts'
 import { closedNetwork } from './proof-network.ts'
-import { withBakeLine } from './user-data.ts'
+import { type BakeLine, withBakeLine } from './user-data.ts'
 
 /** Reads of a volume that is new from a snapshot come from S3, at some MiB/s: an image's first boot is its slowest. */
 const BOOT_SECONDS = 900
@@ -87,13 +87,25 @@ export async function proofRequest(
     subnet: subnets[0]!.id,
     subnets: subnets.map(({ id }) => id),
     group,
-    // What can't carry the lines isn't bake's to read either.
-    userData: withBakeLine(template?.userData, line, script) ?? withBakeLine(undefined, line, script)!,
+    userData: userDataOf(template?.userData, line, script),
     httpTokens: template?.httpTokens === 'optional' ? 'optional' : 'required',
     hopLimit: template?.hopLimit ?? CONTAINER_HOPS,
     tags: { Name: `bake proof of ${plan.project}`, [TAG.project]: plan.project, [TAG.run]: run, [TAG.role]: 'proof' },
     token: `${run}-proof`,
   }
+}
+
+/** The template's own, unless it is packed in a way that nobody here can read. */
+function userDataOf(own: Buffer | undefined, line: BakeLine, script: string): Buffer {
+  const userData = withBakeLine(own, line, script) ?? withBakeLine(undefined, line, script)
+  if (userData !== undefined) return userData
+  throw refused(
+    'proof_too_long',
+    'what stands in for the proof (services.*.proof in bake.yaml) is too long for user-data: 16 KiB, packed',
+    {
+      next: 'make the variables of proof.env fewer or shorter',
+    },
+  )
 }
 
 async function newestVersion(

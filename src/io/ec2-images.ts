@@ -25,7 +25,7 @@ const MISSING = new Set(['InvalidAMIID.NotFound', 'InvalidAMIID.Unavailable', 'I
 const NO_SNAPSHOT = new Set(['InvalidSnapshot.NotFound'])
 /** An image that was just made may be told of by one server and not by the next. */
 const SUCCESSES = 3
-const POLL_MS = 5_000
+const POLL_MS = 2_000
 /** Of some hundred GB to another continent. */
 const AVAILABLE_WITHIN_MS = 2 * 3_600_000
 /** What a state that is no longer `pending` or `available` may be: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Image.html */

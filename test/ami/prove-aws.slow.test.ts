@@ -282,6 +282,13 @@ describe('it is not proven, and its instance is gone,', () => {
 })
 
 describe('nothing is started', () => {
+  test('when what stands in is too long for user-data', async () => {
+    const noise = Buffer.from(crypto.getRandomValues(new Uint8Array(20_000))).toString('base64')
+    const plan = { ...web, rendered: { ...web.rendered, proof: noise } }
+    await expect(prove(await bakedAmi(), { plan })).rejects.toMatchObject({ code: 'proof_too_long', exit: 2 })
+    expect(started()).toBeUndefined()
+  })
+
   test('where there is no network for proofs', async () => {
     await expect(prove(await bakedAmi(), { at: { ...aws, network: worldOf('us-west-2').network } })).rejects.toMatchObject({
       code: 'proof_network_missing',
