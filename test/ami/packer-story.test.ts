@@ -30,7 +30,10 @@ test("Packer's own work and our steps are phases, one after the other", () => {
     true,
   )
   expect(phases).toEqual(
-    ['packer', 'boot', 'upload', 'images', 'packer', 'power-off', 'save'].flatMap((phase) => [`${phase} started`, `${phase} done`]),
+    ['packer', 'boot', 'upload', 'images', 'packer', 'power-off', 'save'].flatMap((phase) => [
+      `${phase} started`,
+      `${phase} done`,
+    ]),
   )
 })
 
