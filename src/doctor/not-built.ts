@@ -7,7 +7,8 @@ const LATER = new Set<string>(LATER_EVENTS)
 /** The parts of a bake.yaml that are checked but that no code serves yet. Shrinks as bake grows. */
 export function notBuiltYet(config: Config): string[] {
   const parts: [string, boolean][] = [
-    ['machine', config.machine !== undefined],
+    ['machine.baker: direct', config.machine?.baker === 'direct'],
+    ['machine.services.*.env_from', config.machine?.services.some(({ envFrom }) => envFrom.length > 0) ?? false],
     ['stacks', config.stacks.length > 0],
     ['worker.bakes', config.worker.bakes],
     ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],
