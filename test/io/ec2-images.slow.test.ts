@@ -24,7 +24,7 @@ beforeEach(() => {
 
 describe('finding', () => {
   test('by owner and name, the newest first, of one architecture', async () => {
-    const found = await images.find({ owner: 'amazon', name: 'al2023-ami-2023*' }, 'x86_64')
+    const found = await images.find({ owner: 'amazon', name: 'a*' }, 'x86_64')
     expect(found.length).toBeGreaterThan(1)
     expect(found.map(({ architecture }) => architecture)).toEqual(found.map(() => 'x86_64'))
     expect(found[0]).toMatchObject({ region: MOTO_REGION, state: 'available', rootDeviceType: 'ebs', productCodes: [] })
