@@ -31,7 +31,7 @@ export async function spareVersions(project: string, region: OpenRegion, world: 
       const { [TAG.release]: release = '', [TAG.sha]: commit = '' } = tags.instance ?? {}
       const isBakes = description === versionDescription(project, { name: release, commit })
       if (!isBakes || old.get(release) !== commit || number === defaultVersion || number === latestVersion) continue
-      if (grouped.has(`${id} ${number}`)) continue
+      if ([id, name].some((template) => grouped.has(`${template} ${number}`))) continue
       const launched = await region.instances.tagged({ [LAUNCHED_FROM]: id, [LAUNCHED_BY]: String(number) })
       if (launched.some(({ state }) => state !== 'terminated')) continue
       spare.push({ template: name, number, why: `it is of release ${release}, which is none of the newest ${keep}` })

@@ -28,10 +28,13 @@ export class GroupImages implements AsyncDisposable {
     return new Map([...configurations, ...groups.flatMap(overridesOf)])
   }
 
-  /** Versions of launch templates that they, or instances of theirs, name by number: `<template's id> <number>`. */
+  /** Versions of launch templates that they, or instances of theirs, name: `<template's id> <number>`, and the same with its name. */
   async templateVersions(): Promise<Set<string>> {
+    const named = (await this.#groups()).flatMap(specificationsOf)
     return new Set(
-      (await this.#groups()).flatMap(specificationsOf).map(({ LaunchTemplateId, Version }) => `${LaunchTemplateId} ${Version}`),
+      named.flatMap(({ LaunchTemplateId, LaunchTemplateName, Version }) =>
+        [LaunchTemplateId, LaunchTemplateName].map((template) => `${template} ${Version}`),
+      ),
     )
   }
 
