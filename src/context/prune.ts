@@ -16,7 +16,9 @@ export async function pruneProject(project: Project, { keep, dryRun, signal }: P
   await using world = listWorld(project, signal)
   const ledgerWorld = { ...world, ended: hasEnded, keep }
   const parts: PrunePart[] = [localPart({ ...ledgerWorld, host: hostname() })]
-  if (project.aws) parts.push(await (await world.aws()).prune(ledgerWorld))
+  // Else there is nothing of this project's to look for, and nobody who may look.
+  const { machine } = project.config
+  if (project.aws && machine && 'ami' in machine.base) parts.push(await (await world.aws()).prune(ledgerWorld))
   const pruned: Pruned[] = []
   for (const part of parts) {
     signal.throwIfAborted()
