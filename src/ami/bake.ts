@@ -95,8 +95,9 @@ async function prevalidate(
   checkRoom(plan.base, images, plan.definition.ami.volume?.sizeBytes)
   const ready = await renderPlan(withSizes(plan, images), source, world)
   await baker.available?.(world.signal)
-  await baker.prevalidate(ready, world.signal)
+  // What can't be had at all comes before what these credentials may do.
   await world.check?.(ready, baker.name, verify)
+  await baker.prevalidate(ready, world.signal)
   return ready
 }
 

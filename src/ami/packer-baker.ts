@@ -4,7 +4,7 @@ import { BakeError, failed } from '../errors.ts'
 import type { Packer, PackerRun } from '../io/packer.ts'
 import type { Backing } from '../io/qemu-img.ts'
 import type { SshKey } from '../io/ssh-key.ts'
-import type { Baked, BakeRun, Baker, DiskBase, MachinePlan } from './machine.ts'
+import type { Baked, BakeRun, Baker, DiskBase, ImageReference, MachinePlan } from './machine.ts'
 import type { BootDisk } from './machines.ts'
 import { PackerStory } from './packer-story.ts'
 import { writeRendered } from './render.ts'
@@ -25,13 +25,13 @@ export interface PackerWorld {
   sshKey(signal: AbortSignal): Promise<SshKey>
   /** For the registries of these images that want one; undefined when none does. */
   login(hosts: string[]): Promise<MachineLogin | undefined>
-  /** Writes a NoCloud seed. */
-  seed(path: string, files: Record<string, string>, signal: AbortSignal): Promise<void>
 }
 
 export interface PackerDiskWorld extends PackerWorld {
   /** Throws tool_missing (exit 4). */
   assertTools(commands: string[]): void
+  /** Writes a NoCloud seed. */
+  seed(path: string, files: Record<string, string>, signal: AbortSignal): Promise<void>
   overlay(path: string, backing: Backing, signal: AbortSignal): Promise<void>
   flatten(from: Backing, to: Backing, signal: AbortSignal): Promise<void>
   accelerator(disk: BootDisk, run: { dir: string; signal: AbortSignal }): Promise<{ accelerator: 'kvm' | 'tcg'; why?: string }>
@@ -118,9 +118,12 @@ export async function runPacker(
 
 /** Hosts that the machine pulls from, but for those on this machine's own loopback, which ask for nothing. */
 const registries = ({ services, standIns }: MachinePlan): string[] => {
-  const hosts = [...services.map(({ reference }) => reference), ...standIns].map(({ repository }) => repository.split('/', 1)[0]!)
-  return [...new Set(hosts)].filter((host) => !/^(?:127\.|localhost(?::|$))/.test(host))
+  const all = [...services.map(({ reference }) => reference), ...standIns]
+  return [...new Set(all.filter((image) => !isLoopback(image)).map(({ repository }) => repository.split('/', 1)[0]!))]
 }
+
+/** Whether it is in a registry on this machine's own loopback. */
+export const isLoopback = ({ repository }: ImageReference): boolean => /^(?:127\.|localhost(?=[:/]))/.test(repository)
 
 /** What a step of ours says as its reason begins so (templates/provision/common.sh). */
 const REASON = /^bake: (.+)$/

@@ -1,4 +1,5 @@
 import type { AmiBase, MachineEvent, Prover, Shelf } from '../ami/machine.ts'
+import type { PackerAmiWorld } from '../ami/packer-ami-baker.ts'
 import type { PrunePart } from '../ami/prune.ts'
 import type { PruneLedger } from '../ami/prune-aws-records.ts'
 import type { BakeWorld } from '../ami/world.ts'
@@ -22,6 +23,8 @@ export interface AmiAws extends AsyncDisposable {
   findBase(base: Extract<MachineDefinition['base'], { ami: unknown }>['ami'], refresh: boolean): Promise<AmiBase>
   /** What `findBase` found is what the name stands for from now on. */
   keepBase(): Promise<void>
+  /** What bakes in the home region need of EC2. */
+  builder(): Promise<Pick<PackerAmiWorld, 'images' | 'instances' | 'groups' | 'place'>>
   shelf(): Promise<Shelf>
   prover(): Promise<Prover>
   check: NonNullable<BakeWorld['check']>
@@ -62,6 +65,14 @@ export function amiAws({ aws, config, ledger }: Project, { signal, tell }: AwsRe
       return base
     },
     keepBase: () => keep(),
+    async builder() {
+      const [{ Ec2BuilderGroups }, { ec2Place }] = await Promise.all([
+        import('../io/ec2-builder-group.ts'),
+        import('./ec2-place.ts'),
+      ])
+      const [instances, groups] = [new Ec2Instances(ec2(home)), new Ec2BuilderGroups(ec2(home))]
+      return { images: images(home), instances, groups, place: await ec2Place() }
+    },
     async shelf() {
       const { awsShelf } = await import('../ami/shelf-aws.ts')
       return awsShelf({ images, signal, tell })

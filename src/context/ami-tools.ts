@@ -2,14 +2,27 @@ import { copyFile } from 'node:fs/promises'
 import type { Baker, Prover } from '../ami/machine.ts'
 import type { PackerDiskWorld, PackerWorld } from '../ami/packer-baker.ts'
 import type { MachineDefinition } from '../config.ts'
-import { refused, unavailable } from '../errors.ts'
+import { refused } from '../errors.ts'
+import type { AmiAws } from './ami-aws.ts'
 import type { Project } from './project.ts'
 
 /** What bakes the machine of a definition. Loaded when something is baked: what is there needs none of it. */
-export async function openBaker({ base, baker }: MachineDefinition, project: Project): Promise<Baker> {
+export async function openBaker(
+  { base, baker }: MachineDefinition,
+  project: Project,
+  aws: () => Promise<AmiAws>,
+): Promise<Baker> {
   if (baker === 'direct')
     throw refused('baker_not_built', 'machine.baker: direct is not built yet', { next: 'leave it out: Packer bakes' })
-  if ('ami' in base) throw unavailable('not_built', 'AMIs are not baked yet', { next: 'start from a disk: machine.base.disk' })
+  if ('ami' in base) {
+    const [{ packerAmiBaker }, packer, { assertTools }, builder] = await Promise.all([
+      import('../ami/packer-ami-baker.ts'),
+      packerWorld(),
+      import('../io/machine-tools.ts'),
+      aws().then((it) => it.builder()),
+    ])
+    return packerAmiBaker({ ...packer, ...builder, assertTools })
+  }
   const [{ packerDiskBaker }, world] = await Promise.all([import('../ami/packer-baker.ts'), packerDiskWorld(project)])
   return packerDiskBaker(world)
 }
@@ -21,16 +34,19 @@ export async function openDiskProver(project: Project): Promise<Prover> {
 }
 
 async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
-  const [packer, { assertTools }, { convertImage, createOverlay }, { findUefi }, { qemuMachines }] = await Promise.all([
-    packerWorld(),
-    import('../io/machine-tools.ts'),
-    import('../io/qemu-img.ts'),
-    import('../io/uefi.ts'),
-    import('./machines.ts'),
-  ])
+  const [packer, { assertTools }, { convertImage, createOverlay }, { makeSeed }, { findUefi }, { qemuMachines }] =
+    await Promise.all([
+      packerWorld(),
+      import('../io/machine-tools.ts'),
+      import('../io/qemu-img.ts'),
+      import('../io/seed.ts'),
+      import('../io/uefi.ts'),
+      import('./machines.ts'),
+    ])
   return {
     ...packer,
     assertTools,
+    seed: makeSeed,
     overlay: (path, backing, signal) => createOverlay(path, backing, { signal }),
     flatten: (from, to, signal) => convertImage(from, to, { signal }),
     accelerator: qemuMachines(project.stateDir).accelerator,
@@ -43,12 +59,11 @@ async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
 }
 
 async function packerWorld(): Promise<PackerWorld> {
-  const [io, { makeSshKey }, { writeMachineLogin }, { RegistryLogins }, { makeSeed }] = await Promise.all([
+  const [io, { makeSshKey }, { writeMachineLogin }, { RegistryLogins }] = await Promise.all([
     import('../io/packer.ts'),
     import('../io/ssh-key.ts'),
     import('../io/machine-login.ts'),
     import('../io/registry-logins.ts'),
-    import('../io/seed.ts'),
   ])
   const logins = new RegistryLogins()
   return {
@@ -58,6 +73,5 @@ async function packerWorld(): Promise<PackerWorld> {
     build: io.buildTemplate,
     sshKey: makeSshKey,
     login: (hosts) => writeMachineLogin(hosts, logins),
-    seed: makeSeed,
   }
 }

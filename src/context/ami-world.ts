@@ -57,7 +57,7 @@ export async function openBakeWorld(project: Project, request: BakeRequest): Pro
       const { renderMachine } = await import('../ami/render.ts')
       return renderMachine(plan, templates)
     },
-    baker: (definition) => openBaker(definition, project),
+    baker: (definition) => openBaker(definition, project, aws),
     prover: async (kind) => (kind === 'disk' ? openDiskProver(project) : (await aws()).prover()),
     shelf,
     has,

@@ -72,10 +72,10 @@ const ATTEMPTS: LoadedConfigSelectors<number> = {
 const attempts = (text: string | undefined): number | undefined => (Number(text) >= 1 ? Math.floor(Number(text)) : undefined)
 
 /**
- * The SDK looks this up itself (https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html), but too late and without telling: whether S3
+ * AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL or the profile's; undefined: AWS. The SDK looks this up itself (https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html), but too late and without telling: whether S3
  * takes bucket names in paths and whether credentials are needed hangs on it.
  */
-async function configuredEndpoint(service: AwsPlace['service']): Promise<string | undefined> {
+export async function configuredEndpoint(service: AwsPlace['service']): Promise<string | undefined> {
   const { loadConfig } = await import('@smithy/core/config')
   const ignored: LoadedConfigSelectors<boolean> = {
     environmentVariableSelector: (env) => truth(env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS),

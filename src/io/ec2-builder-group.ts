@@ -27,16 +27,7 @@ export class Ec2BuilderGroups {
 
   /** Its id. */
   async make({ name, tags, cidrs }: BuilderGroup): Promise<string> {
-    const create = { action: 'CreateSecurityGroup', subject: name, also: ['ec2:CreateTags'] }
-    const { GroupId } = await this.#ec2.call(create, ({ sdk, client }) =>
-      client.send(
-        new sdk.CreateSecurityGroupCommand({
-          GroupName: name,
-          Description: 'An instance that bakes a machine image: SSH in',
-          TagSpecifications: tagSpecifications(['security-group'], tags),
-        }),
-      ),
-    )
+    const { GroupId } = await this.#create({ name, tags }, false)
     const allowed: IpPermission = {
       IpProtocol: 'tcp',
       FromPort: SSH_PORT,
@@ -52,6 +43,26 @@ export class Ec2BuilderGroups {
       throw error
     }
     return GroupId!
+  }
+
+  /** Makes nothing: throws what EC2 has against it (ec2_denied, …). */
+  async mayMake(group: Pick<BuilderGroup, 'name' | 'tags'>): Promise<void> {
+    await this.#create(group, true).catch((error: unknown) => {
+      if (ec2ErrorName(error) !== 'DryRunOperation') throw error
+    })
+  }
+
+  #create({ name, tags }: Pick<BuilderGroup, 'name' | 'tags'>, DryRun: boolean) {
+    return this.#ec2.call({ action: 'CreateSecurityGroup', subject: name, also: ['ec2:CreateTags'] }, ({ sdk, client }) =>
+      client.send(
+        new sdk.CreateSecurityGroupCommand({
+          DryRun,
+          GroupName: name,
+          Description: 'An instance that bakes a machine image: SSH in',
+          TagSpecifications: tagSpecifications(['security-group'], tags),
+        }),
+      ),
+    )
   }
 
   /** Waits until nothing uses it any more. Throws timed_out (exit 5). */

@@ -67,6 +67,18 @@ export class Ec2Instances {
     })
   }
 
+  /** Whether one may be started in the default VPC, as Packer does. Starts nothing: throws what EC2 has against it (ec2_denied, …). */
+  async mayBuild({ imageId, type, tags }: Pick<InstanceRequest, 'imageId' | 'type' | 'tags'>): Promise<void> {
+    const about = { action: 'RunInstances', subject: `${type} with ${imageId}`, also: ['ec2:CreateTags'] }
+    const launch = { ImageId: imageId, InstanceType: type as _InstanceType, MinCount: 1, MaxCount: 1 }
+    const TagSpecifications = tagSpecifications(['instance', 'volume'], tags)
+    await this.#ec2
+      .call(about, ({ sdk, client }) => client.send(new sdk.RunInstancesCommand({ ...launch, TagSpecifications, DryRun: true })))
+      .catch((error: unknown) => {
+        if (ec2ErrorName(error) !== 'DryRunOperation') throw error
+      })
+  }
+
   #run(request: InstanceRequest, dryRun: boolean) {
     const { imageId, type, subnet, group, tags } = request
     const about = { action: 'RunInstances', subject: `${type} with ${imageId}`, also: ['ec2:CreateTags'] }

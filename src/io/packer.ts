@@ -40,9 +40,13 @@ export async function findPacker(env: NodeJS.ProcessEnv = process.env): Promise<
   throw unavailable('packer_missing', 'Packer is not installed', { next: INSTALL })
 }
 
-/** No questions to the internet, no colours, nothing of the person's own settings but where plugins are. */
+/**
+ * No questions to the internet, no colours, nothing of the person's own settings but where plugins are. AWS_MAX_ATTEMPTS is how often SDKs try, and to
+ * Packer how often it looks whether an AMI is ready: https://developer.hashicorp.com/packer/integrations/hashicorp/amazon
+ */
 const packerEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
   ...env,
+  AWS_MAX_ATTEMPTS: undefined,
   CHECKPOINT_DISABLE: '1',
   PACKER_NO_COLOR: '1',
 })
