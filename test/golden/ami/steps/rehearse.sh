@@ -162,10 +162,18 @@ undone=no
 undo() {
   [ "$undone" = no ] || return 0
   undone=yes
+  # Nothing of theirs is kept: what doesn't listen to SIGTERM would take docker's 10 s, one after the other.
+  systemctl --quiet stop --no-block "${services[@]}" 2>/dev/null || true
+  local containers index
+  for index in {1..100}; do
+    containers=$(docker container ls --quiet --filter 'name=^/bake-')
+    [ -n "$containers" ] || break
+    xargs docker kill >/dev/null 2>&1 <<<"$containers" || true
+    sleep 0.2
+  done
   systemctl --quiet stop "${services[@]}" bake-proof.service bake-instance.service bake-net.service 2>/dev/null || true
   systemctl reset-failed "${services[@]}" 2>/dev/null || true
   [ ! -e "$kit/proof.sh" ] || bash "$kit/proof.sh" stop || true
-  local index
   # Docker removes a container only after it has told that it ended.
   for index in {1..50}; do
     [ -n "$(docker container ls --all --quiet --filter 'name=^/bake-')" ] || break
