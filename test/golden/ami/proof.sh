@@ -107,8 +107,9 @@ stand_in() {
   local -a options=() command=()
   image=$(image_of "$3" "$4") || { lacking "$name" 'its image is not here' "${@:6}"; return; }
   "options_$number"
+  docker rm --force --volumes "$container" >/dev/null 2>&1
   said=$(docker run --detach --pull=never --name "$container" "${options[@]}" "$image" "${command[@]}" 2>&1) ||
-    { lacking "$name" "$said" "${@:6}"; return; }
+    { lacking "$name" "${said%%$'\n'*}" "${@:6}"; return; }
   address=$(address_of "$container")
   local deadline=$((SECONDS + within))
   until said=$("well_$number" "$container" "$address"); do
