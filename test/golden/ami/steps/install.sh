@@ -47,7 +47,8 @@ install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/heal
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/proof' '/usr/local/lib/bake/proof'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/bin/bake-release' '/usr/local/bin/bake-release'
 
-if live; then systemctl daemon-reload; fi
-# Some distributions leave Docker's to whoever wants it.
-systemctl --quiet enable docker.service "${units[@]}"
+# Some distributions leave Docker's to whoever wants it; where it has a SysV script besides, asking first is faster.
+systemctl --quiet is-enabled docker.service >/dev/null 2>&1 || units+=(docker.service)
+# That makes a running system read the units as well.
+systemctl --quiet enable "${units[@]}"
 phase 'install end'
