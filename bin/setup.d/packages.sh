@@ -21,7 +21,7 @@ can_install() {
 }
 die_by_hand() {
   die "bin/setup installs packages on Debian and Ubuntu only, and this is $(distribution)" \
-    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap${tests:+; for the tests moto $MOTO_AT_LEAST or newer with its server (https://docs.getmoto.org), docker compose 2 and shellcheck}" \
+    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap${tests:+; for the tests moto $MOTO_AT_LEAST or newer with its server (https://docs.getmoto.org), docker compose 2 and shellcheck}${machines:+; for machine images Packer $PACKER_AT_LEAST or newer (https://developer.hashicorp.com/packer/install), QEMU with qemu-img, mtools, dosfstools, extlinux and an SSH client}" \
     'then run bin/setup again: it starts the rest'
 }
 # Debian 12 itself has Engine 20.10, no buildx and no moto. Debian 13's run on it without touching libc or Python.
@@ -106,6 +106,7 @@ is_known() { [ -n "$(apt-cache policy -- "$1" | awk '/Candidate:/ && $2 != "(non
 die_unknown() {
   local how='see https://docs.docker.com/engine/install/ for Docker Engine and buildx'
   [[ $1 != python3-* ]] || how="install moto $MOTO_AT_LEAST or newer with its server for python3 (https://docs.getmoto.org)"
+  [ "$1" != packer ] || how="install Packer $PACKER_AT_LEAST or newer (https://developer.hashicorp.com/packer/install)"
   die "$(distribution) has no package $1" "$how, then run bin/setup again"
 }
 

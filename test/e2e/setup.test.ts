@@ -67,6 +67,16 @@ describe('bin/setup --dry-run', () => {
     expect((await setup(['--dry-run', '--tests'])).stdout).toMatch(/^ {2}fine {2}moto 5\./m)
   })
 
+  test('brings the tools of machine images with --machines, and with --tests', async () => {
+    // Another program's, as Red Hat's cracklib has one.
+    await fake('packer', 'exit 1')
+    for (const flag of ['--machines', '--tests'])
+      expect((await setup(['--dry-run', flag])).stdout).toMatch(/ {2}install packages \(needs root\): .*packer/)
+    expect((await setup(['--dry-run'])).stdout).not.toContain('packer')
+    await fake('packer', 'echo "Packer v1.5.6"')
+    expect((await setup(['--dry-run', '--machines'])).stdout).toContain('packer 1.5.6 is too old: 1.6 is the first that works')
+  })
+
   test('says what to install by hand where it can install nothing', async () => {
     await fake('docker', 'exit 1')
     await writeFile(join(directory, 'os-release'), 'ID=fedora\nPRETTY_NAME="Fedora Linux 42"\n')

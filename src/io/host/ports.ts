@@ -81,7 +81,7 @@ function parsePorts(text: string): Recorded | undefined {
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (let tries = 0; tries < 100; tries++) {
     const port = randomInt(FIRST_PORT, LAST_PORT + 1)
     if (await isFree(port)) return port
