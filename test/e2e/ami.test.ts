@@ -1,6 +1,7 @@
 import { request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { waitFor } from '../../src/wait.ts'
+import { bootsMachines } from '../support/boots-machines.ts'
 import { makeMachineProject } from '../support/machine-project.ts'
 import type { TestProject } from '../support/project.ts'
 
@@ -16,9 +17,7 @@ interface Baked {
   proof: { boots: { network: string; services: { service: string; level: string; digest: string; seconds: number }[] }[] }
 }
 
-const isRoot = process.platform === 'linux' && process.getuid?.() === 0
-
-describe.skipIf(!isRoot)('a release baked into a disk on this machine', () => {
+describe.skipIf(!bootsMachines)('a release baked into a disk on this machine', () => {
   let project: TestProject
   beforeAll(async () => {
     project = await makeMachineProject(

@@ -10,10 +10,10 @@ import { toolEnvironment } from '../../src/io/tool.ts'
 import { waitFor } from '../../src/wait.ts'
 import { runBake, startBake } from '../support/bake.ts'
 import { baseDisk } from '../support/base-disk.ts'
+import { bootsMachines } from '../support/boots-machines.ts'
 import { editDisk } from '../support/disk-edit.ts'
 
 const run = promisify(execFile)
-const isRoot = process.getuid?.() === 0
 /** Software emulation on a busy processor. */
 const BOOT_MS = 400_000
 
@@ -48,7 +48,7 @@ async function traces(at: string): Promise<string[]> {
   return `${loops}\n${mounts}\n${processes}`.split('\n').filter((line) => line.includes(at))
 }
 
-describe.skipIf(!isRoot)('bake base', () => {
+describe.skipIf(!bootsMachines)('bake base', () => {
   test('makes a disk that a second call finds, and that tells what it is', { timeout: 600_000 }, async () => {
     const made = await baseDisk()
     const again = await runBake(['base', '--out', made.disk, '--json'])
