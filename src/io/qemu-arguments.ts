@@ -32,6 +32,8 @@ export interface MachineShape {
   accelerator: 'kvm' | 'tcg'
   /** systemd credentials by name (systemd.system-credentials(7)), handed over as SMBIOS strings. */
   credentials: Record<string, string>
+  /** File that the serial console is written to: a reader that is too slow for a pipe costs letters of it. From QEMU's working directory; none: stdout. */
+  console?: string
   /** Path of QMP's socket, from QEMU's working directory. */
   control?: string
 }
@@ -41,24 +43,20 @@ const quoted = (value: string): string => value.replaceAll(',', ',,')
 
 /**
  * QEMU's arguments (qemu(1)). All disks are NVMe, as an EC2 instance's are; what is written to them is thrown away at the end (`snapshot=on`: a file in
- * $TMPDIR that has no name from the start on). The serial console is stdout.
+ * $TMPDIR that has no name from the start on).
  */
 export function machineArguments(shape: MachineShape): string[] {
   const { uefi, accelerator, credentials, control } = shape
   return [
     ...['-machine', shape.architecture === 'amd64' ? 'q35' : 'virt', '-accel', accelerator],
-    // Emulated, virtualisation within it is only another module that the kernel loads.
-    ...[
-      '-cpu',
-      accelerator === 'kvm' ? 'host' : shape.architecture === 'amd64' ? 'max,svm=off,vmx=off' : 'max',
-      '-smp',
-      String(shape.cpus),
-      '-m',
-      String(shape.memoryMiB),
-    ],
+    ...['-cpu', accelerator === 'kvm' ? 'host' : 'max', '-smp', String(shape.cpus), '-m', String(shape.memoryMiB)],
     // A machine that wants to start again has crashed or been told to: either way this boot is over.
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
+    ...[
+      '-chardev',
+      shape.console === undefined ? 'stdio,id=console,signal=off' : `file,id=console,path=${quoted(shape.console)}`,
+    ],
+    ...['-serial', 'chardev:console'],
     ...(control === undefined ? [] : ['-qmp', `unix:${quoted(control)},server=on,wait=off`]),
     ...(uefi === undefined ? [] : [...flash(uefi.code, true), ...flash(uefi.variables, false)]),
     ...disk('root', { ...shape.disk, serial: 'bake-root' }, ',bootindex=0'),

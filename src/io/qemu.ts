@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { unavailable } from '../errors.ts'
 import { spawnChild } from './child.ts'
 import { ConsoleLines } from './console-lines.ts'
+import { followFile } from './follow-file.ts'
 import { type ExtraDisk, type MachineNetwork, machineArguments } from './qemu-arguments.ts'
 import type { Backing } from './qemu-img.ts'
 import { askQemu } from './qmp.ts'
@@ -11,6 +12,7 @@ import { findUefi } from './uefi.ts'
 
 /** A machine in software emulation stops its services in 5 to 10 s; one that hangs is switched off. */
 const POWER_DOWN_MS = 30_000
+const CONSOLE = 'console'
 
 export interface BootOptions {
   disk: Backing
@@ -69,22 +71,22 @@ async function start(own: string, options: BootOptions): Promise<Machine> {
     disk: { ...options.disk, path: resolve(options.disk.path) },
     extraDisks: [...(options.extraDisks ?? []), ...seed].map((extra) => ({ ...extra, path: resolve(extra.path) })),
     ...(await uefiOf(own, options)),
+    console: CONSOLE,
     control: 'qmp',
   })
   const lines = new ConsoleLines(options.console)
   const child = launch(command, args, own, options.signal)
-  child.stdout!.on('data', (data: Buffer) => lines.push(data))
+  const console = await followFile(join(own, CONSOLE), (data) => lines.push(data))
   let said = ''
   child.stderr!.on('data', (data: Buffer) => {
     said = (said + data).slice(-2000)
   })
-  const read = Promise.all(
-    [child.stdout!, child.stderr!].map((stream) => new Promise((resolve) => stream.once('close', resolve))),
-  )
+  const read = new Promise((resolve) => child.stderr!.once('close', resolve))
   let ending = false
   const ended = (async () => {
     const exit = await child.exited
     await read
+    await console.end()
     lines.end()
     await rm(own, { recursive: true, force: true })
     if (exit.code === 0 || ending || options.signal?.aborted) return undefined
@@ -121,7 +123,7 @@ function launch(command: string, args: string[], own: string, signal: AbortSigna
   try {
     // TMPDIR is where QEMU keeps what is thrown away.
     const env = { ...toolEnvironment(), TMPDIR: own }
-    return spawnChild(command, args, { cwd: own, env, stdout: 'pipe', stderr: 'pipe', signal })
+    return spawnChild(command, args, { cwd: own, env, stderr: 'pipe', signal })
   } catch (error) {
     throw orToolMissing(error, command)
   }

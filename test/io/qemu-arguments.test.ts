@@ -10,6 +10,7 @@ const SHAPE: MachineShape = {
   cpus: 2,
   accelerator: 'tcg',
   credentials: {},
+  console: 'console',
 }
 const valuesOf = (shape: Partial<MachineShape>, option: string) => {
   const args = machineArguments({ ...SHAPE, ...shape })
