@@ -14,8 +14,7 @@ set -E
 trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 # Whether this is a machine that runs; else it is a disk in a chroot.
 live() { [ -d /run/systemd/system ]; }
-# Finds secrets on a raw disk, in deleted files too: private keys with a body, AWS access key ids, docker's login material. Read past the page cache, where
-# the disk as it was may still lie.
+# Finds secrets on a raw disk, in deleted files too: private keys with a body, AWS access key ids, docker's login material.
 work=${work:-$kit/scan}
 mkdir -p "$work"
 
@@ -35,30 +34,27 @@ disk_of_root() {
   sed -n 's,^DEVNAME=,/dev/,p' "$path/uevent"
 }
 
-# secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece, because a line of grep's may be
-# all of a disk of zeros, and each piece once, into memory.
+# secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece: zeros, which most of a disk is,
+# are told by the cheapest comparison there is, and would be one long line to grep.
 secrets_on() {
-  local disk=$1 piece=$work/piece size base offset match
-  local -a direct=()
+  local disk=$1 piece=$((32 * 1048576)) size base offset match
   local LC_ALL=C
+  # What was written is on the disk then, and what was read before is read anew.
   sync
-  blockdev --flushbufs "$disk" 2>/dev/null || true
+  blockdev --flushbufs "$disk"
   size=$(blockdev --getsize64 "$disk")
-  ! dd if="$disk" bs=4096 count=1 iflag=direct of=/dev/null status=none 2>/dev/null || direct=(iflag=direct)
-  for ((base = 0; base < size; base += 32 * 1048576)); do
-    # The first of what the next one has as well: a secret may lie across.
-    dd if="$disk" of="$piece" bs=1M skip=$((base / 1048576)) count=33 "${direct[@]}" status=none
-    ! cmp --silent --bytes="$(stat --format=%s "$piece")" "$piece" /dev/zero || continue
-    grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
-      -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' "$piece" >"$piece.found" || true
+  for ((base = 0; base < size; base += piece)); do
+    # With the first of what the next one has as well: a secret may lie across.
+    ! cmp --silent --ignore-initial="$base:0" --bytes=$((piece + 1048576)) "$disk" /dev/zero || continue
     while IFS=: read -r offset match; do
-      [ "$offset" -ge $((32 * 1048576)) ] || ! secret_at "$offset" "$match" || echo "$kind $needle $((base + offset))"
-    done <"$piece.found"
+      [ "$offset" -ge "$piece" ] || ! secret_at $((base + offset)) "$match" || echo "$kind $needle $((base + offset))"
+    done < <(dd if="$disk" bs=1M skip=$((base / 1048576)) count=$((piece / 1048576 + 1)) status=none |
+      { grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
+        -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' || true; })
   done
-  rm -f "$piece" "$piece.found"
 }
-# bytes OFFSET COUNT: of the piece, as lines where NULs were
-bytes() { dd if="$work/piece" bs=4096 iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none | tr '\0' '\n' && echo .; }
+# bytes OFFSET COUNT: of the disk, as lines where NULs were
+bytes() { dd if="$disk" bs=4096 iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none | tr '\0' '\n' && echo .; }
 
 # secret_at OFFSET MATCH: whether it is one; its kind and needle
 secret_at() {
