@@ -68,6 +68,8 @@ look_for_test_tools() {
   version=$(docker compose version --short 2>/dev/null) || version=
   if [ -n "$version" ] && version_at_least 2 "${version#v}"; then fine "docker compose $version"; else packages+=(docker-compose); fi
   if has shellcheck; then fine 'shellcheck'; else packages+=(shellcheck); fi
+  # What tests' machines serve a page with.
+  if [ -x /bin/busybox ]; then fine 'busybox'; else packages+=(busybox-static); fi
 }
 
 wants() { [[ " ${packages[*]} " == *" $1"* ]]; }
