@@ -85,10 +85,15 @@ echo debian >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$root/etc/hosts"
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 printf '[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/50-dhcp.network"
-# Each machine makes its own, at its first start.
+# Each machine makes its own at its first start, and only the one that is made at once: emulated, an RSA key takes half a minute.
 rm -f "$root"/etc/ssh/ssh_host_*
 mkdir -p "$root/etc/systemd/system/ssh.service.d"
-printf '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n' >"$root/etc/systemd/system/ssh.service.d/host-keys.conf"
+cat >"$root/etc/systemd/system/ssh.service.d/host-key.conf" <<'UNIT'
+[Service]
+ExecStartPre=
+ExecStartPre=/bin/sh -c 'test -s /etc/ssh/ssh_host_ed25519_key || ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key'
+ExecStartPre=/usr/sbin/sshd -t
+UNIT
 chroot "$root" systemctl --quiet enable systemd-networkd systemd-resolved ssh docker
 # Docker needs no network to start, and this one would hold it up for two minutes where there is none.
 chroot "$root" systemctl --quiet disable systemd-networkd-wait-online.service
