@@ -16,6 +16,7 @@ import { desiredResources } from '../../src/setup/desired.ts'
 import { type Ec2Gaps, startEc2Gaps } from '../support/aws-gaps/ec2.ts'
 import type { RunningBake } from '../support/bake.ts'
 import { baseDisk } from '../support/base-disk.ts'
+import { bootsMachines } from '../support/boots-machines.ts'
 import { makeFleet, type TestFleet } from '../support/fleet.ts'
 import { playInstances } from '../support/instances.ts'
 import { pageFiles } from '../support/machine-project.ts'
@@ -34,7 +35,6 @@ const MACHINE = `machine:
     web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 2m } }
     page: { image: web, after: [web], ports: ["81:3000"], health: { http: "http://127.0.0.1:81/", within: 2m } }`
 const hasTools = ['packer', 'qemu-system-x86_64'].every((tool) => spawnSync(tool, ['--version']).error === undefined)
-const isRoot = process.getuid?.() === 0
 
 let fleet: TestFleet
 let gaps: Ec2Gaps
@@ -106,7 +106,7 @@ describe.skipIf(!hasTools)('while it waits for its instance', () => {
   })
 })
 
-test.skipIf(!hasTools || !isRoot)(
+test.skipIf(!hasTools || !bootsMachines)(
   'a release becomes a proven AMI and a launch template version: Packer’s amazon-ebs, its instances played by virtual machines',
   { timeout: BAKE_MS },
   async () => {
