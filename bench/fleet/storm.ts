@@ -13,12 +13,14 @@ import { ask } from './ask.ts'
 
 const IMAGES = ['ant', 'bee', 'cat', 'dog']
 const WORKERS = 4
-/** The victim dies at these points, which it only passes while it holds a claim, or at any moment while it does. */
+/**
+ * The victim dies at these points, which it only passes while it holds a claim, or at any moment while it does. `building` isn't one of them: it is passed
+ * with a build's first line, and these builds print none.
+ */
 const POINTS = [
   'claimed',
   'fetched',
   'checked-out',
-  'building',
   'pushed',
   'published',
   'image-document',
@@ -221,11 +223,11 @@ async function leaked(fleet: TestFleet): Promise<number> {
   const commands = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')))
   const processes = commands.filter((command) => command.includes(fleet.home))
   for (const command of processes) say(`left running: ${command.replaceAll('\0', ' ')}`)
-  // A slot has one work tree per repository, which its next build moves.
+  // A slot has one work tree per repository, which its next build moves; an idle worker that follows the others has a place of its own beside its slots.
   const trees: string[] = []
   for (const worker of await readdir(fleet.home))
     for (const path of await readdir(`${fleet.home}/${worker}`, { recursive: true }).catch(() => []))
-      if (/slot-\d+\/tree-[0-9a-f]+$/.test(path)) trees.push(path)
-  const extra = Math.max(0, trees.length - WORKERS * 2)
+      if (/slot-\d+\/tree-[0-9a-f]+$/.test(path)) trees.push(`${worker}/${path.slice(0, path.lastIndexOf('/'))}`)
+  const extra = trees.length - new Set(trees).size
   return processes.length + extra
 }
