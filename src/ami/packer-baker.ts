@@ -106,13 +106,18 @@ export async function runPacker(
   const story = new PackerStory(run.tell)
   try {
     await world.validate(packer, { dir, signal, onLine() {} })
-    const artifact = await world.build(packer, { dir, signal, onLine: (line) => story.take(line) })
+    const artifact = await world.build(packer, {
+      dir,
+      signal,
+      keepFailed: keepsFailed(plan, run),
+      onLine: (line) => story.take(line),
+    })
     story.end(true)
     return artifact
   } catch (error) {
     const { phase, lines } = story.end(false)
     signal.throwIfAborted()
-    throw error instanceof BakeError && error.code === 'packer_failed' ? bakeFailed(phase, lines, error) : error
+    throw error instanceof BakeError && error.code === 'packer_failed' ? bakeFailed(phase, lines, error, plan, run) : error
   }
 }
 
@@ -128,11 +133,18 @@ export const isLoopback = ({ repository }: ImageReference): boolean => /^(?:127\
 /** What a step of ours says as its reason begins so (templates/provision/common.sh). */
 const REASON = /^bake: (.+)$/
 
-function bakeFailed(phase: string, lines: string[], error: BakeError): BakeError {
+/** An instance that goes on running would cost money: only a disk's machine is kept. */
+const keepsFailed = ({ base }: MachinePlan, run: BakeRun): boolean => run.keepFailed === true && base.kind === 'disk'
+
+function bakeFailed(phase: string, lines: string[], error: BakeError, plan: MachinePlan, run: BakeRun): BakeError {
   const reason = lines.flatMap((line) => REASON.exec(line)?.[1] ?? []).at(-1)
   const message = `${phase}: ${reason ?? error.message}`
   return failed('bake_failed', [message, ...lines.map((line) => `  ${line}`)].join('\n'), {
-    next: 'bake ami --keep-failed keeps the machine to look into',
+    ...(plan.base.kind === 'disk' && {
+      next: keepsFailed(plan, run)
+        ? `bake run ${join(run.dir, 'output/disk.qcow2')} --shell    looks into it`
+        : 'bake ami --keep-failed keeps the disk to look into',
+    }),
     ids: { phase },
     cause: error,
   })

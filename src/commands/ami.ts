@@ -13,7 +13,7 @@ stdout has one line: the AMI's id or, on one machine, the path of the disk.`
     { description: 'a commit, as release sha-1a2b3c4d5e6f', command: '<%= config.bin %> ami --sha 1a2b3c4' },
     { description: 'what would be done, and why', command: '<%= config.bin %> ami --release v2 --dry-run' },
     {
-      description: 'once more, leaving a failed machine to look into',
+      description: 'once more, leaving a failed disk to look into',
       command: '<%= config.bin %> ami --release v2 --keep-failed',
     },
   ]
@@ -25,7 +25,10 @@ stdout has one line: the AMI's id or, on one machine, the path of the disk.`
     rebake: boolean({ default: false, description: 'bake anew although it is there' }),
     default: boolean({ default: false, description: 'make the new launch template version the default one' }),
     'refresh-base': boolean({ default: false, description: 'take the newest AMI that machine.base names, from now on' }),
-    'keep-failed': boolean({ default: false, description: 'leave what a failed bake made; bake prune removes it' }),
+    'keep-failed': boolean({
+      default: false,
+      description: 'on one machine: leave the disk of a failed bake; bake prune removes it',
+    }),
     ...storyFlags,
   }
 

@@ -3,7 +3,7 @@ import { delimiter, isAbsolute, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { failed, unavailable } from '../errors.ts'
-import { isExecutable, spawnChild } from './child.ts'
+import { isExecutable, killGroup, spawnChild } from './child.ts'
 import { type PackerLine, parsePackerLine } from './packer-lines.ts'
 import { runTool } from './run-tool.ts'
 
@@ -66,6 +66,8 @@ export interface PackerRun {
   /** Directory with machine.pkr.hcl; Packer's cache and manifest go there too. */
   dir: string
   signal: AbortSignal
+  /** After a failure Packer leaves what it made: of its qemu builder `output/` with the disk, of others also what costs money. */
+  keepFailed?: boolean
   onLine(line: PackerLine): void
 }
 
@@ -90,13 +92,17 @@ const manifestSchema = z.object({
  */
 export async function buildTemplate(packer: Packer, run: PackerRun): Promise<string> {
   const errors: string[] = []
-  const exit = await runPacker(packer, ['build', '-color=false', '-machine-readable', '-on-error=cleanup', '.'], {
-    ...run,
-    onLine(line) {
-      if (line.type === 'failed' || line.type === 'error') errors.push(line.text)
-      run.onLine(line)
+  const exit = await runPacker(
+    packer,
+    ['build', '-color=false', '-machine-readable', `-on-error=${run.keepFailed ? 'abort' : 'cleanup'}`, '.'],
+    {
+      ...run,
+      onLine(line) {
+        if (line.type === 'failed' || line.type === 'error') errors.push(line.text)
+        run.onLine(line)
+      },
     },
-  })
+  )
   run.signal.throwIfAborted()
   if (exit !== 0)
     throw failed('packer_failed', errors.at(-1) ?? `packer build ended with ${exit}`, { ids: { packer: packer.version } })
@@ -121,7 +127,9 @@ async function runPacker(packer: Packer, args: string[], { dir, signal, onLine }
         .on('line', (line) => parsePackerLine(line).forEach(onLine))
         .once('close', resolve)
     })
-  const [exit] = await Promise.all([child.exited, read(child.stdout!), read(child.stderr!)])
+  // Told to keep what failed, or killed, Packer leaves its virtual machine running, with our pipes open.
+  const exited = child.exited.finally(() => killGroup(child.pid, 'SIGKILL'))
+  const [exit] = await Promise.all([exited, read(child.stdout!), read(child.stderr!)])
   if (exit.error) throw exit.error
   return exit.code
 }
