@@ -2,6 +2,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { isLocalRepository } from '../config/syntax.ts'
 import { type AwsSettings, type Config, loadConfig, locateConfig } from '../config.ts'
 import { BakeError, refused } from '../errors.ts'
+import { machinePlatform } from '../image/platform-name.ts'
 import { Checkout } from '../io/git.ts'
 import type { GitObjects } from '../io/git-objects.ts'
 import type { Ledger } from '../io/ledger.ts'
@@ -126,6 +127,3 @@ function unlessAlone(error: unknown, config: Config): undefined {
 
 /** The platform of an image that names none. It is part of the key, so in a fleet it can't be whatever each machine is. */
 export const defaultPlatform = (project: Project): string => (project.aws ? 'linux/amd64' : machinePlatform())
-
-/** BuildKit's name of this machine's platform. */
-export const machinePlatform = (): string => `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`

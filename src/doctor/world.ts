@@ -1,6 +1,7 @@
 import { access, constants, mkdtemp, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Config, loadConfig, locateConfig } from '../config.ts'
+import { machinePlatform } from '../image/platform-name.ts'
 import { emulatedPlatforms } from '../io/binfmt.ts'
 import { findBuildx } from '../io/buildx-find.ts'
 import { which } from '../io/child.ts'
@@ -23,7 +24,7 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
   const git = (...args: string[]) => runTool('git', args, { cwd, env: { ...env, LC_ALL: 'C' } })
   return {
     nodeVersion: process.versions.node,
-    platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`,
+    platform: machinePlatform(),
     config: project,
     engine,
     engineHost: async () => (await dockerEndpoint(env)).host,

@@ -1,10 +1,8 @@
-import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { processStart } from './child-record.ts'
 import { dockerConfigDir } from './docker-endpoint.ts'
 import type { Credentials } from './registry-credentials.ts'
-import { secretsHome } from './secrets.ts'
+import { secretsDirectory } from './secrets.ts'
 
 export interface DockerLogin extends Credentials {
   /** With its port. */
@@ -19,13 +17,9 @@ export async function writeDockerConfig(
   logins: DockerLogin[],
   env: NodeJS.ProcessEnv,
 ): Promise<{ dir: string } & AsyncDisposable> {
-  const { dir: home } = await secretsHome(env)
-  // Named as secrets are, so that sweepSecrets finds it.
-  const dir = join(home, `bake-secrets-${process.pid}-${processStart(process.pid) ?? '0'}-${randomBytes(6).toString('hex')}`)
-  const dispose = () => rm(dir, { recursive: true, force: true })
+  const { dir, [Symbol.asyncDispose]: dispose } = await secretsDirectory(env)
   const own = dockerConfigDir(env)
   try {
-    await mkdir(dir, { recursive: true, mode: 0o700 })
     // Contexts and certificates stand beside the file; hidden ones are buildx's own scratch.
     for (const name of await readdir(own).catch(() => []))
       if (name !== 'config.json' && !name.startsWith('.')) await symlink(join(own, name), join(dir, name))

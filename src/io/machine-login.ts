@@ -1,10 +1,8 @@
-import { randomBytes } from 'node:crypto'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { processStart } from './child-record.ts'
 import { basicHeader } from './registry-auth.ts'
 import type { RegistryLogins } from './registry-logins.ts'
-import { secretsHome } from './secrets.ts'
+import { secretsDirectory } from './secrets.ts'
 
 /**
  * Logins for `hosts` as a docker config.json, in a directory in memory that is brought to a machine and removed on dispose (after a kill by the sweeper of
@@ -25,12 +23,8 @@ export async function writeMachineLogin(
     secrets.push(...[auth, password, identityToken ?? ''].filter((secret) => secret !== ''))
   }
   if (secrets.length === 0) return undefined
-  const { dir: home } = await secretsHome(process.env)
-  // Named as secrets are, so that sweepSecrets finds it.
-  const dir = join(home, `bake-secrets-${process.pid}-${processStart(process.pid) ?? '0'}-${randomBytes(6).toString('hex')}`)
-  const dispose = () => rm(dir, { recursive: true, force: true })
+  const { dir, [Symbol.asyncDispose]: dispose } = await secretsDirectory(process.env)
   try {
-    await mkdir(dir, { mode: 0o700 })
     await writeFile(join(dir, 'config.json'), JSON.stringify({ auths }), { mode: 0o600, flag: 'wx' })
     return { dir, secrets, [Symbol.asyncDispose]: dispose }
   } catch (error) {

@@ -37,11 +37,8 @@ export async function materialiseSecrets(
 ): Promise<MaterialisedSecrets> {
   if (ids.length === 0) return { files: {}, values: [], [Symbol.asyncDispose]: async () => {} }
   const found = await findAll(ids, options.env, options.parameters ?? ssmParameters())
-  const home = options.dir ?? (await secretsHome(options.env)).dir
-  const dir = join(home, `bake-secrets-${process.pid}-${processStart(process.pid) ?? '0'}-${randomBytes(6).toString('hex')}`)
-  const dispose = () => rm(dir, { recursive: true, force: true })
+  const { dir, [Symbol.asyncDispose]: dispose } = await secretsDirectory(options.env, options.dir)
   try {
-    await mkdir(dir, { recursive: true, mode: 0o700 })
     const files: Record<string, string> = {}
     for (const { id, value } of found) {
       files[id] = join(dir, id)
@@ -52,6 +49,17 @@ export async function materialiseSecrets(
     await dispose()
     throw error
   }
+}
+
+/**
+ * A new directory for what must not be read by anybody else (0700), in `home` (memory unless told: see secretsHome). Removed on dispose, and by
+ * `sweepSecrets` when this process was killed.
+ */
+export async function secretsDirectory(env: NodeJS.ProcessEnv, home?: string): Promise<{ dir: string } & AsyncDisposable> {
+  const name = `bake-secrets-${process.pid}-${processStart(process.pid) ?? '0'}-${randomBytes(6).toString('hex')}`
+  const dir = join(home ?? (await secretsHome(env)).dir, name)
+  await mkdir(dir, { recursive: true, mode: 0o700 })
+  return { dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }) }
 }
 
 /** Where secrets go: memory (/dev/shm or XDG_RUNTIME_DIR) if there is some, else the temporary directory, with a note that says so. */

@@ -20,7 +20,7 @@ test('a key is for its owner only, and gone with its run', async () => {
 test('the next one removes those of processes that were killed, and of none that live', async () => {
   await using living = await makeSshKey()
   const home = dirname(dirname(living.privateKeyPath))
-  const dead = join(home, 'bake-key-999999999-1.abcdef01-000000000000')
+  const dead = join(home, 'bake-secrets-999999999-1.abcdef01-000000000000')
   await mkdir(dead)
   try {
     await using _next = await makeSshKey()
