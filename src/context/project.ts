@@ -2,12 +2,12 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { isLocalRepository } from '../config/syntax.ts'
 import { type AwsSettings, type Config, loadConfig, locateConfig } from '../config.ts'
 import { BakeError, refused } from '../errors.ts'
-import { machinePlatform } from '../image/platform-name.ts'
 import { Checkout } from '../io/git.ts'
 import type { GitObjects } from '../io/git-objects.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { DirectoryLedger } from '../io/ledger-directory.ts'
 import { isLocalSource } from '../io/sources.ts'
+import { machinePlatform } from '../platform-name.ts'
 import type { Remote } from './without-checkout.ts'
 
 /** On one machine the ledger is a directory: looking costs next to nothing. */

@@ -1,8 +1,8 @@
+import { formatPlatform, type Platform, parsePlatform, platformArguments } from '../platform-name.ts'
 import { contextName } from '../reference.ts'
 import { mountSource, pairs, splitFlags } from './dockerfile-flags.ts'
 import type { Instruction, ParsedDockerfile, Span } from './dockerfile-lines.ts'
 import { expand } from './dockerfile-words.ts'
-import { formatPlatform, type Platform, parsePlatform, platformArguments } from './platform-name.ts'
 
 /** A name in FROM, `COPY --from` or `RUN --mount=from=` that stands for an image outside the file. */
 export interface ImageUse {

@@ -1,11 +1,11 @@
 import { refused } from '../errors.ts'
 import type { Pin } from '../jobs/job.ts'
 import { closest } from '../nearest.ts'
+import { formatPlatform, machinePlatform, parsePlatform } from '../platform-name.ts'
 import { contextName } from '../reference.ts'
 import { type ParsedDockerfile, parseDockerfile, type Span } from './dockerfile-lines.ts'
 import { neededStages, platformText, readStages, type Stage } from './dockerfile-stages.ts'
 import { type AddedUrl, addedUrls } from './dockerfile-urls.ts'
-import { formatPlatform, machinePlatform, parsePlatform } from './platform-name.ts'
 
 export interface AnalyseOptions {
   /** Build arguments. */

@@ -2,11 +2,11 @@ import type { ImageDefinition } from '../config.ts'
 import { refused } from '../errors.ts'
 import type { GitObjects, TreeEntry } from '../io/git-objects.ts'
 import { closest } from '../nearest.ts'
+import { formatPlatform, parsePlatform } from '../platform-name.ts'
 import { analyse, type DockerfileAnalysis } from './dockerfile.ts'
 import { directoriesAbove, followPath, inDirectory, joinPath, TREE } from './inputs-paths.ts'
 import { refuseSpecialFiles } from './inputs-special.ts'
 import type { PinRequest } from './pins.ts'
-import { formatPlatform, parsePlatform } from './platform-name.ts'
 
 /** Everything that decides an image's content but the pins, read from a commit. Paths are from the repository's root, links resolved; '' is the root. */
 export interface ImageInputs {

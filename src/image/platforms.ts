@@ -2,9 +2,9 @@ import { type BakeError, unavailable } from '../errors.ts'
 import type { Engine } from '../io/engine.ts'
 import type { Manifest, Reference, Registry } from '../io/registry.ts'
 import type { Pin } from '../jobs/job.ts'
+import { formatPlatform, normalise, type Platform, parsePlatform } from '../platform-name.ts'
 import { parseReference } from '../reference.ts'
 import type { DockerfileAnalysis } from './dockerfile.ts'
-import { formatPlatform, normalise, type Platform, parsePlatform } from './platform-name.ts'
 
 export interface PlatformCheck {
   /** Those that are built: what the images of named contexts must offer. */

@@ -1,4 +1,4 @@
-import { refused } from '../errors.ts'
+import { refused } from './errors.ts'
 
 export interface Platform {
   os: string
