@@ -1,5 +1,6 @@
 import { mkdir, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { cpuModel } from '../cpu-model.ts'
 import { BakeError, failed } from '../errors.ts'
 import type { Packer, PackerRun } from '../io/packer.ts'
 import type { Backing } from '../io/qemu-img.ts'
@@ -67,6 +68,7 @@ export const packerDiskBaker = (world: PackerDiskWorld): Baker => ({
       await world.overlay(join(run.dir, 'base.qcow2'), base, run.signal)
       await write({
         accelerator,
+        cpu: cpuModel(base.architecture, accelerator),
         ssh_private_key_file: key.privateKeyPath,
         smbios: Object.entries(keyCredentials(key.publicKey)).map(
           ([name, value]) => `type=11,value=io.systemd.credential.binary:${name}=${Buffer.from(value).toString('base64')}`,

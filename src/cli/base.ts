@@ -66,6 +66,9 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   /** Resolves when stderr's reader has caught up with the story: await it between portions of a log. */
   protected readonly settled = async (): Promise<void> => this.renderer?.settled()
 
+  /** Ends the live view: the terminal is another program's from here on. */
+  protected readonly giveTerminal = (): void => this.renderer?.close()
+
   /** SIGINT and SIGTERM, taken over from the first use on: a command that never asks dies of them as usual. */
   protected get signals(): Signals {
     this.installed ??= installSignals()

@@ -19,7 +19,7 @@ stdout has one line per image, in bake.yaml's order: <repository>@sha256:<digest
     sha: string({ description: 'commit to build, 4 or more digits', exclusive: ['tag'] }),
     branch: string({ description: 'branch whose tip to build, or that --sha is of; its image tag moves', exclusive: ['tag'] }),
     tag: string({ description: 'git tag to build', exclusive: ['sha', 'branch'] }),
-    image: string({ description: 'only this image (repeatable)', multiple: true, multipleNonGreedy: true, default: [] }),
+    image: string({ description: 'only this image (repeatable)', multiple: true, multipleNonGreedy: true }),
     rebuild: boolean({
       default: false,
       description: 'build anew although it is published; the commit gets the tag sha-<commit>-r<n>',
@@ -42,7 +42,7 @@ stdout has one line per image, in bake.yaml's order: <repository>@sha256:<digest
     const asked = await askForImages(await openProject(), {
       subject: { ...(sha ? { sha } : branch ? { branch } : {}), ...(tag ? { tag } : {}) },
       ...(sha && branch ? { branch } : {}),
-      images: image,
+      images: image ?? [],
       rebuild,
       wait,
       priority,

@@ -18,7 +18,6 @@ export default class Run extends BaseCommand<typeof Run> {
     port: string({
       multiple: true,
       multipleNonGreedy: true,
-      default: [],
       description: 'H:G, port H of 127.0.0.1 leads to the machine’s port G (repeatable); 0 for any free port',
     }),
     shell: boolean({
@@ -30,8 +29,8 @@ export default class Run extends BaseCommand<typeof Run> {
 
   async run(): Promise<object> {
     const { runRelease } = await import('../context/run.ts')
-    const { port: ports, shell } = this.flags
+    const { port: ports = [], shell } = this.flags
     const { drain, abort } = this.signals
-    return runRelease({ what: this.args.release, ports, shell, emit: this.emit, drain, abort })
+    return runRelease({ what: this.args.release, ports, shell, emit: this.emit, giveTerminal: this.giveTerminal, drain, abort })
   }
 }

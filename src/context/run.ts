@@ -18,6 +18,8 @@ export interface RunRequest {
   ports: string[]
   shell: boolean
   emit: Emit
+  /** Called when the terminal becomes the shell's: nothing else may draw on it any more. */
+  giveTerminal(): void
   drain: AbortSignal
   abort: AbortSignal
 }
@@ -30,6 +32,7 @@ export async function runRelease(request: RunRequest): Promise<{ ports: { host: 
   const found = await findDisk(request.what, project, drain)
   await using work = await openWorkDir(stateDir, newBuildId(), thisProcess())
   const machines = qemuMachines(stateDir)
+  let given = false
   await runMachine(
     { ...found, forwards, shell },
     {
@@ -38,11 +41,15 @@ export async function runRelease(request: RunRequest): Promise<{ ports: { host: 
       key: makeSshKey,
       async shell(at, signal) {
         await waitForSsh(at, signal)
+        given = true
+        request.giveTerminal()
         await openShell(at)
       },
       dir: work.path,
       note: (text) => emit({ type: 'notice', level: 'info', text }),
-      console: (text) => emit({ type: 'machine', event: { type: 'line', phase: 'console', text, t: Date.now() } }),
+      console: (text) => {
+        if (!given) emit({ type: 'machine', event: { type: 'line', phase: 'running', text, t: Date.now() } })
+      },
       drain,
       abort,
     },

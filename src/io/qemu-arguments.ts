@@ -1,3 +1,4 @@
+import { cpuModel } from '../cpu-model.ts'
 import type { Backing } from './qemu-img.ts'
 
 /** A TCP port of this machine that leads to one of the virtual machine. */
@@ -49,7 +50,7 @@ export function machineArguments(shape: MachineShape): string[] {
   const { uefi, accelerator, credentials, control } = shape
   return [
     ...['-machine', shape.architecture === 'amd64' ? 'q35' : 'virt', '-accel', accelerator],
-    ...['-cpu', accelerator === 'kvm' ? 'host' : 'max', '-smp', String(shape.cpus), '-m', String(shape.memoryMiB)],
+    ...['-cpu', cpuModel(shape.architecture, accelerator), '-smp', String(shape.cpus), '-m', String(shape.memoryMiB)],
     // A machine that wants to start again has crashed or been told to: either way this boot is over.
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...[

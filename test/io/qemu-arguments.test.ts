@@ -46,7 +46,11 @@ test('credentials are binary, so that no character of theirs means anything', ()
 })
 
 test('the processor is the real one under KVM, and a machine of arm64 another kind', () => {
-  expect([...valuesOf({}, '-accel'), ...valuesOf({}, '-cpu'), ...valuesOf({}, '-machine')]).toEqual(['tcg', 'max', 'q35'])
+  expect([...valuesOf({}, '-accel'), ...valuesOf({}, '-cpu'), ...valuesOf({}, '-machine')]).toEqual([
+    'tcg',
+    'max,erms=off,fsrm=off',
+    'q35',
+  ])
   expect(valuesOf({ accelerator: 'kvm' }, '-cpu')).toEqual(['host'])
   const uefi = { code: '/f/code.fd', variables: '/f/vars.fd' }
   expect(valuesOf({ architecture: 'arm64', uefi }, '-machine')).toEqual(['virt'])

@@ -37,6 +37,12 @@ variable "accelerator" {
   default = "tcg"
 }
 
+# As QEMU's -cpu.
+variable "cpu" {
+  type    = string
+  default = "max"
+}
+
 variable "ssh_username" {
   type    = string
   default = "root"
@@ -106,7 +112,7 @@ source "qemu" "machine" {
     ["-display", "none"],
     ["-vnc", "none"],
     ["-serial", "file:${var.console}"],
-    ["-cpu", var.accelerator == "kvm" ? "host" : "max"],
+    ["-cpu", var.cpu],
     # Not safe against a power cut, and half a disk is none.
     ["-drive", "if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,detect-zeroes=unmap,file={{ .OutputDir }}/{{ .Name }}"],
     ["-device", "nvme,drive=root,serial=bake-root,bootindex=0"],

@@ -65,8 +65,8 @@ disk_of_root() {
   sed -n 's,^DEVNAME=,/dev/,p' "$path/uevent"
 }
 
-# secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece: zeros, which most of a disk is,
-# are told by the cheapest comparison there is, and would be one long line to grep.
+# secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece, in memory and past the page
+# cache: zeros, which most of a disk is, are told by dd as it reads, and would be one long line to grep.
 secrets_on() {
   local disk=$1 piece=$((32 * 1048576)) size base offset match
   local LC_ALL=C
@@ -76,13 +76,14 @@ secrets_on() {
   size=$(blockdev --getsize64 "$disk")
   for ((base = 0; base < size; base += piece)); do
     # With the first of what the next one has as well: a secret may lie across.
-    ! cmp --silent --ignore-initial="$base:0" --bytes=$((piece + 1048576)) "$disk" /dev/zero || continue
+    dd if="$disk" of="$work/piece" bs=1M skip=$((base / 1048576)) count=$((piece / 1048576 + 1)) iflag=direct conv=sparse status=none
+    [ "$(stat --format=%b "$work/piece")" -gt 0 ] || continue
     while IFS=: read -r offset match; do
       [ "$offset" -ge "$piece" ] || ! secret_at $((base + offset)) "$match" || echo "$kind $needle $((base + offset))"
-    done < <(dd if="$disk" bs=1M skip=$((base / 1048576)) count=$((piece / 1048576 + 1)) status=none |
-      { grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
-        -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' || true; })
+    done < <({ grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
+        -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' -- "$work/piece" || true; })
   done
+  rm -f "$work/piece"
 }
 # bytes OFFSET COUNT: of the disk, as lines where NULs were
 bytes() { dd if="$disk" bs=4096 iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none | tr '\0' '\n' && echo .; }
@@ -251,10 +252,9 @@ if [ ! -s "$bad" ] && [ -s "$work/erase" ]; then
     rm -f "$path/.bake-zero"
     [ -z "$kept" ] || echo "$kept" >"$reserved"
   done
-  mv "$work/erase" "$work/erased"
-  secrets_on "$disk" | explain "$disk" scan >>"$bad"
-  [ ! -e "$work/erase" ] || while read -r _ _ offset; do
-    echo "a private key is on $disk at byte $offset, in no file, and can't be erased"
+  blockdev --flushbufs "$disk"
+  while read -r _ needle offset; do
+    ! bytes "$offset" 4096 | grep -qaF -e "$needle" || echo "a private key is on $disk at byte $offset, in no file, and can't be erased"
   done <"$work/erase" >>"$bad"
 fi
 if [ -s "$bad" ]; then

@@ -34,8 +34,8 @@ disk_of_root() {
   sed -n 's,^DEVNAME=,/dev/,p' "$path/uevent"
 }
 
-# secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece: zeros, which most of a disk is,
-# are told by the cheapest comparison there is, and would be one long line to grep.
+# secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece, in memory and past the page
+# cache: zeros, which most of a disk is, are told by dd as it reads, and would be one long line to grep.
 secrets_on() {
   local disk=$1 piece=$((32 * 1048576)) size base offset match
   local LC_ALL=C
@@ -45,13 +45,14 @@ secrets_on() {
   size=$(blockdev --getsize64 "$disk")
   for ((base = 0; base < size; base += piece)); do
     # With the first of what the next one has as well: a secret may lie across.
-    ! cmp --silent --ignore-initial="$base:0" --bytes=$((piece + 1048576)) "$disk" /dev/zero || continue
+    dd if="$disk" of="$work/piece" bs=1M skip=$((base / 1048576)) count=$((piece / 1048576 + 1)) iflag=direct conv=sparse status=none
+    [ "$(stat --format=%b "$work/piece")" -gt 0 ] || continue
     while IFS=: read -r offset match; do
       [ "$offset" -ge "$piece" ] || ! secret_at $((base + offset)) "$match" || echo "$kind $needle $((base + offset))"
-    done < <(dd if="$disk" bs=1M skip=$((base / 1048576)) count=$((piece / 1048576 + 1)) status=none |
-      { grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
-        -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' || true; })
+    done < <({ grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
+        -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' -- "$work/piece" || true; })
   done
+  rm -f "$work/piece"
 }
 # bytes OFFSET COUNT: of the disk, as lines where NULs were
 bytes() { dd if="$disk" bs=4096 iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none | tr '\0' '\n' && echo .; }
