@@ -60,7 +60,7 @@ export async function runMachine(ask: RunAsk, world: RunWorld): Promise<void> {
   }
   const machine = undo.use(await world.boot(options))
   for (const { host, guest } of ask.forwards) world.note(`127.0.0.1:${host} leads to the machine's port ${guest}`)
-  if (key === undefined || shellPort === undefined) return untilOver(machine, drain)
+  if (key === undefined || shellPort === undefined) return await untilOver(machine, drain)
   await Promise.race([world.shell({ ...key, port: shellPort }, drain), machine.off()])
   await machine.powerDown()
 }

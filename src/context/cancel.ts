@@ -45,7 +45,7 @@ export async function cancelBuilds(
   // Somebody should have the queue, to take the messages off it.
   using _services = await connectServices(project, 'client', emit, signal)
   const wait = (build: string) => untilEnded(build, project, signal)
-  return Promise.all(
+  return await Promise.all(
     records.map(async (record): Promise<Cancelled> => {
       if (!open.includes(record)) return ended(record)
       const { build, key } = record

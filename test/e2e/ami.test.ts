@@ -22,13 +22,13 @@ describe.skipIf(!bootsMachines)('a release baked into a disk on this machine', (
   beforeAll(async () => {
     project = await makeMachineProject(
       [
-        '    web:',
+        '    web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 120s } }',
+        '    jobs:',
         '      image: web',
-        '      ports: ["80:3000"]',
-        '      env_file: /etc/shop/web.env',
-        '      health: { http: "http://127.0.0.1:80/", within: 120s }',
-        '      proof: { env: { TOKEN: "stands in" } }',
-        '    jobs: { image: web, command: ["busybox", "sleep", "100000"], after: [web], proof: { level: started } }\n',
+        '      command: ["busybox", "sh", "-c", "[ -n \\"$TOKEN\\" ] && exec busybox sleep 100000"]',
+        '      after: [web]',
+        '      env_file: /etc/shop/jobs.env',
+        '      proof: { level: started, env: { TOKEN: "stands in" } }\n',
       ].join('\n'),
     )
     await project.repo.git('tag', 'v1')
