@@ -18,7 +18,7 @@ export const unitName = (service: Pick<ServiceDefinition, 'name'>): string => `b
  * so that the unit's journal has docker's own messages only.
  */
 export function dockerRun(service: Service): DockerRun {
-  const { reference, ports, env, envFile, user, volumes, memoryBytes, cpus, log, command = [] } = service
+  const { name, reference, ports, env, envFile, envFrom, user, volumes, memoryBytes, cpus, log, command = [] } = service
   const image = `${reference.repository}@${reference.digest}`
   const { driver, options } = log ?? { driver: 'journald', options: {} }
   // BAKE_RELEASE and BAKE_SHA come with the instance: without a value docker takes its own, and sets none that it hasn't got.
@@ -35,6 +35,8 @@ export function dockerRun(service: Service): DockerRun {
       ...Object.entries(options).map(([name, value]) => `--log-opt=${name}=${value}`),
       ...variables.map((variable) => `--env=${variable}`),
       ...(envFile === undefined ? [] : [`--env-file=${envFile}`]),
+      // Written before each start (templates/boot/env-from.py.hbs).
+      ...(envFrom.length === 0 ? [] : [`--env-file=/run/bake/${name}.from`]),
       ...ports.map(
         ({ address, host, container, protocol }) =>
           `--publish=${address === undefined ? '' : `${address}:`}${host}:${container}${protocol === 'udp' ? '/udp' : ''}`,

@@ -16,6 +16,9 @@ const OWN_PHASES: [RegExp, string][] = [
 /** The line that each step of ours prints as it begins and ends (templates/provision). */
 const MARK = /^bake-phase: ([a-z][a-z-]*) (begin|end)$/
 
+/** What Packer says first when a step failed. */
+const STEP_FAILED = /^Provisioning step had errors/
+
 /**
  * Packer's lines as phases with seconds: `packer` until it starts the machine, its own phases as it says them, and ours as their marks tell. Call `end` with
  * how it ended.
@@ -26,6 +29,8 @@ export class PackerStory {
   /** What had failed when Packer began to tidy up. */
   #failed: string | undefined
   #last: string[] = []
+  /** Between a step's marks: what comes as an error is what the step says on stderr, and no failure yet. */
+  #inStep = false
 
   constructor(tell: (event: MachineEvent) => void) {
     this.#tell = tell
@@ -36,12 +41,13 @@ export class PackerStory {
     const { text } = line
     const [, name = '', edge] = MARK.exec(text) ?? []
     if (edge !== undefined) {
+      this.#inStep = edge === 'begin'
       // Between two steps of ours time is Packer's own.
       this.#begin(edge === 'begin' ? name : 'packer')
       return
     }
     const own = line.type === 'say' ? OWN_PHASES.find(([pattern]) => pattern.test(text))?.[1] : undefined
-    if (line.type === 'failed' || line.type === 'error') this.#fail()
+    if (line.type === 'failed' || (line.type === 'error' && !this.#inStep) || STEP_FAILED.test(text)) this.#fail()
     else if (own !== undefined) this.#begin(own)
     const phase = this.#phase?.name ?? 'packer'
     this.#tell({ type: 'line', phase, text, t: Date.now() })
@@ -58,6 +64,7 @@ export class PackerStory {
   #fail(): void {
     if (this.#failed !== undefined || this.#phase === undefined) return
     this.#failed = this.#phase.name
+    this.#inStep = false
     this.#end('failed')
     this.#begin('tidy')
   }

@@ -36,11 +36,12 @@ function standInData({ name, image, env, command, health }: StandIn, images: Ima
   }
 }
 
-const serviceProof = ({ name, envFile, imds, proof }: Service) => ({
+const serviceProof = ({ name, envFile, envFrom, imds, proof }: Service) => ({
   name,
   imds,
   started: proof.level === 'started',
   envFile: envFile ?? null,
+  envFrom: envFrom.length > 0,
   env: Object.entries(proof.env).map(([key, value]) => `${key}=${value}`),
   hint: `${envFile} is not on the machine: write proof: { env: { … } } for it in bake.yaml, or make it in a script of machine.setup`,
 })

@@ -48,10 +48,13 @@ function diskFiles(plan: Plan, { render }: Templates): RenderedFile[] {
     ...WAIT_ONLINE.map((unit) => text(`${UNITS}/${unit}.service.d/bake.conf`, 'boot/wait-online.conf')),
     ...['net', 'instance'].map((name) => script(`${LIB}/${name}`, `boot/${name}.sh`)),
     ...services.map((service) => script(`${LIB}/health-${service.name}`, 'boot/health.sh', service)),
+    ...(readsAws(plan) ? [script(`${LIB}/env-from`, 'boot/env-from.py')] : []),
     script(`${LIB}/proof`, 'boot/proof.sh', { services }),
     script('/usr/local/bin/bake-release', 'boot/bake-release.sh'),
   ]
 }
+
+const readsAws = ({ services }: Pick<Plan, 'services'>): boolean => services.some(({ envFrom }) => envFrom.length > 0)
 
 function stepData({ architecture, services, setup }: Plan, files: RenderedFile[]) {
   const data = services.map((service) => serviceData(service, services))
@@ -67,6 +70,7 @@ function stepData({ architecture, services, setup }: Plan, files: RenderedFile[]
     images: [...images.keys()].map((reference) => ({ reference })),
     imageBytes: [...images.values()].reduce((sum, { sizeBytes = 0 }) => sum + sizeBytes, 0),
     loopbackPorts: [...new Set(ports)],
+    needsPython: readsAws({ services }),
     needsCurl: data.some(({ health }) => health.https !== null),
     volumes: volumeData(services),
     rehearseSeconds: REHEARSE_SECONDS + Math.max(0, ...data.map(({ limit }) => limit)),

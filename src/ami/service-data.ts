@@ -7,6 +7,8 @@ import type { Service } from './machine.ts'
 const WITHIN_SECONDS = 60
 /** For docker, before a health check begins to count. */
 const START_SECONDS = 30
+/** For what is read from AWS before (templates/boot/env-from.py.hbs), and its copy. */
+const ENV_FROM_SECONDS = 30
 /** What counts as started where there is no check (templates/boot/proof.sh.hbs). */
 const STEADY_SECONDS = 20
 /** Units of bake's own: `bake-net.service` is no service called net. */
@@ -51,7 +53,7 @@ function parseUrl(text: string) {
 
 /** What a service's unit and its health check are made of. */
 export function serviceData(service: Service, services: Service[]) {
-  const { name, restart, after, health, ports } = service
+  const { name, restart, after, health, ports, envFrom } = service
   const within = withinSeconds(health)
   return {
     name,
@@ -63,7 +65,8 @@ export function serviceData(service: Service, services: Service[]) {
     restart: restart === 'unless-stopped' ? 'always' : restart,
     health: healthData(health, ports),
     within,
-    startSeconds: within + START_SECONDS,
+    envFrom,
+    startSeconds: within + START_SECONDS + (envFrom.length === 0 ? 0 : ENV_FROM_SECONDS),
     limit: limitSeconds(service, services),
   }
 }

@@ -25,7 +25,7 @@ export interface MachineSource {
 
 /**
  * The machine of a release, from the bake.yaml of its commit, with the scripts and templates that it names. Throws (exit 2) config_missing, config_invalid,
- * machine_missing, not_built, setup_missing, templates_missing or not_text.
+ * machine_missing, setup_missing, templates_missing or not_text.
  */
 export async function readSource(release: Release, world: SourceWorld): Promise<MachineSource> {
   const { name, commit } = { name: world.configPath, commit: release.commit }
@@ -42,16 +42,6 @@ export async function readSource(release: Release, world: SourceWorld): Promise<
       ids: { release: release.name, commit },
     })
   const { machine: definition, images, project } = config
-  const unread = definition.services.find(({ envFrom }) => envFrom.length > 0)
-  if (unread)
-    throw refused(
-      'not_built',
-      `machine.services.${unread.name}.env_from is not built yet: the service would start without those variables`,
-      {
-        next: 'use env_file, with a file that machine.setup or the instance’s user-data makes',
-        ids: { release: release.name, commit },
-      },
-    )
   const dir = name.slice(0, name.lastIndexOf('/') + 1)
   const [setup, templates] = await Promise.all([
     Promise.all(definition.setup.map((path) => readScript(path, dir, release, world))),

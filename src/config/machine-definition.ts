@@ -26,9 +26,13 @@ const service = z.strictObject({
   env: variables.optional().describe('Environment, baked in.'),
   env_file: instancePath.optional().describe('File of variables on the instance, absolute path.'),
   env_from: z
-    .array(z.string().regex(/^ssm:\/[A-Za-z0-9_.\-/]*[A-Za-z0-9_.-]$/, 'must be ssm:/path'))
+    .array(
+      z
+        .string()
+        .regex(/^(?:ssm:\/[A-Za-z0-9_.\-/]*[A-Za-z0-9_.-]|secret:[A-Za-z0-9/_+=.@:-]+)$/, 'must be ssm:/path or secret:name'),
+    )
     .optional()
-    .describe('Variables that are read at boot, never baked: ssm:/path.'),
+    .describe('Variables that are read from AWS as the service starts, never baked: ssm:/path, secret:name. Later ones win.'),
   user: z
     .union([z.string().min(1), z.number().int().min(0)])
     .optional()

@@ -50,7 +50,7 @@ function resolveService(name: string, raw: RawService): ServiceDefinition {
     ports: (raw.ports ?? []).map((text) => parsePort(text)!),
     env: variablesOf(raw.env),
     envFile: raw.env_file,
-    envFrom: (raw.env_from ?? []).map((source) => ({ ssm: source.slice('ssm:'.length) })),
+    envFrom: raw.env_from ?? [],
     user: raw.user === undefined ? undefined : String(raw.user),
     volumes: raw.volumes ?? [],
     memoryBytes: given(raw.memory, parseSize),

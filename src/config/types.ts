@@ -63,7 +63,8 @@ export interface ServiceDefinition {
   /** Absolute path on the instance. */
   envFile?: string
   /** Read at boot. */
-  envFrom: { ssm: string }[]
+  /** `ssm:/path` or `secret:name`. */
+  envFrom: string[]
   user?: string
   /** `source:target[:ro]`; the source is an absolute path or a volume's name. */
   volumes: string[]

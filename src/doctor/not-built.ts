@@ -8,7 +8,6 @@ const LATER = new Set<string>(LATER_EVENTS)
 export function notBuiltYet(config: Config): string[] {
   const parts: [string, boolean][] = [
     ['machine.baker: direct', config.machine?.baker === 'direct'],
-    ['machine.services.*.env_from', config.machine?.services.some(({ envFrom }) => envFrom.length > 0) ?? false],
     ['stacks', config.stacks.length > 0],
     ['worker.bakes', config.worker.bakes],
     ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],

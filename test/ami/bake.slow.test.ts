@@ -344,11 +344,6 @@ describe('bad input is one clear error, and nothing is created', () => {
       { code: 'config_invalid', exit: 2, message: /did you mean web/ },
     ],
     [
-      'variables that nothing reads at boot yet',
-      { 'bake.yaml': yaml.replace('web: { image: web', 'web: { env_from: ["ssm:/shop/web"], image: web') },
-      { code: 'not_built', message: /services\.web\.env_from/ },
-    ],
-    [
       'a setup script that isn’t there',
       { 'bake.yaml': yaml.replace('machine:', 'machine:\n  setup: [tune.sh]') },
       { code: 'setup_missing', message: /tune\.sh/ },

@@ -58,6 +58,27 @@ test('a step that fails is named with its last lines, not with those of the tidy
   expect(phases.filter((text) => text.startsWith('tidy'))).toEqual(['tidy started', 'tidy failed'])
 })
 
+test('what a step says on stderr is no failure, and its last words count', () => {
+  const { end, phases } = story(
+    [
+      message('bake-phase: setup begin'),
+      { type: 'error', from: 'qemu.machine', text: 'warning: slow' },
+      message('goes on'),
+      message('bake-phase: setup end'),
+      message('bake-phase: scan begin'),
+      { type: 'error', from: 'qemu.machine', text: 'a private key is in /etc/key' },
+      { type: 'error', from: 'qemu.machine', text: 'bake: secrets' },
+      say('Provisioning step had errors: Running the cleanup provisioner, if present...'),
+      say('Deleting output directory...'),
+      { type: 'failed', from: 'qemu.machine', text: 'Script exited with non-zero exit status: 1' },
+    ],
+    false,
+  )
+  expect(end).toEqual({ phase: 'scan', lines: ['a private key is in /etc/key', 'bake: secrets'] })
+  expect(phases).toContain('setup done')
+  expect(phases).toContain('scan failed')
+})
+
 test('seconds are told with every end', () => {
   const { events } = story([say('Starting VM, booting disk image')], true)
   for (const event of events)

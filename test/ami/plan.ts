@@ -80,6 +80,7 @@ export const shop = (words: string[] = ['one', 'two words']): Service[] => [
     },
   }),
   service('jobs', {
+    envFrom: ['ssm:/shop/jobs', 'secret:shop/jobs'],
     command: words,
     log: { driver: 'json-file', options: { 'max-size': '10m' } },
     health: { command: ['test', '-e', ...words] },

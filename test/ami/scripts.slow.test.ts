@@ -19,7 +19,7 @@ test.each([
   const setup = [{ path: 'ops/setup.sh', text: `echo ${words?.join(' ')}` }]
   const rendered = await renderMachine(plan(shop(words), { standIns, setup }), new Map())
   const paths = machineKit(rendered).flatMap(({ path, text, mode }, index) => {
-    if (mode !== 0o755) return []
+    if (mode !== 0o755 || !/^#!\/bin\//.test(text)) return []
     const file = join(dir, `${index}-${path.replaceAll('/', '-')}`)
     writeFileSync(file, text)
     return [file]

@@ -20,7 +20,7 @@ describe('a valid bake.yaml', () => {
     })
     expect(config.machine?.services[0]).toMatchObject({
       ports: [{ host: 80, container: 3000, protocol: 'tcp' }],
-      envFrom: [{ ssm: '/shop/web' }],
+      envFrom: ['ssm:/shop/web'],
       health: { http: 'http://127.0.0.1:80/health', withinSeconds: 60 },
     })
     expect(config.stacks.map(({ where }) => where)).toEqual([

@@ -85,8 +85,7 @@ describe('bake doctor', () => {
     )
     expect((await diagnose()).of.not_built).toMatchObject({
       status: 'warning',
-      detail:
-        'valid, but not built yet: machine.baker: direct, machine.services.*.env_from, stacks, notify on baked, deployed, rolled-back',
+      detail: 'valid, but not built yet: machine.baker: direct, stacks, notify on baked, deployed, rolled-back',
     })
   })
 

@@ -14,6 +14,7 @@ const planted = {
   docker: () =>
     JSON.stringify({ auths: { 'r.example': { auth: Buffer.from(`me:${randomBytes(12).toString('hex')}`).toString('base64') } } }),
 }
+const WHAT = { aws: 'an AWS access key id (AKIA…)', ssh: 'a private key', docker: 'a docker login' }
 const letters = (count: number) => Array.from(randomBytes(count), (byte) => String.fromCharCode(65 + (byte % 26))).join('')
 
 /** Every kind of secret, once in a file and once in one that is deleted again when the disk has it. */
@@ -51,15 +52,16 @@ const SICK = `    online: { image: web, command: ["busybox", "sh", "-c", "busybo
 `
 
 const image = async (name: string) => ({
+  [`${name}/name`]: name,
   [`${name}/busybox`]: await busybox(),
-  [`${name}/Dockerfile`]: `FROM scratch\nCOPY busybox /bin/\nENV PATH=/bin NAME=${name}\nCMD ["busybox", "httpd", "-f", "-p", "3000"]\n`,
+  [`${name}/Dockerfile`]: `FROM scratch\nCOPY name /\nCOPY busybox /bin/\nENV PATH=/bin NAME=${name}\nCMD ["busybox", "httpd", "-f", "-p", "3000"]\n`,
 })
 
 describe.skipIf(!bootsMachines)('a bake fails before anything is saved, and says why,', () => {
   let project: TestProject
   const bake = async (tag: string) => {
     const result = await project.bake(['ami', '--release', tag, '--json'])
-    expect(result.code, result.stderr.slice(-4000)).toBe(1)
+    expect(result.code, result.stderr.slice(-4000)).toBe(3)
     const machines = JSON.parse((await project.bake(['releases', '--json'])).stdout) as { releases: { machines: unknown[] }[] }
     expect(machines.releases.flatMap((release) => release.machines)).toEqual([])
     return (JSON.parse(result.stdout) as { error: { code: string; message: string } }).error
@@ -75,8 +77,13 @@ describe.skipIf(!bootsMachines)('a bake fails before anything is saved, and says
 
   test('of secrets that a script leaves, in files and in deleted ones', BAKE, async () => {
     const { message } = await bake('v1')
-    expect(message).toContain('')
-    console.log(message)
+    for (const [kind, what] of Object.entries(WHAT)) {
+      expect(message).toContain(`${what} is in /opt/app/${kind}\n`)
+      expect(message).toMatch(
+        new RegExp(`${what.replaceAll(/[()]/g, '.')} is on /dev/\\w+ at byte \\d+, in a file that was deleted again`),
+      )
+    }
+    expect(message).toMatch(/^setup: machine\.setup left secrets on the disk/)
   })
 
   test('of services that need the network or names, never get well, miss a layer, or run another digest', BAKE, async () => {
@@ -88,6 +95,13 @@ describe.skipIf(!bootsMachines)('a bake fails before anything is saved, and says
     })
     await project.repo.git('tag', 'v2')
     const { message } = await bake('v2')
-    console.log(message)
+    expect(message).toMatch(/^rehearse: not every service starts without a network/)
+    const said = (name: string) => new RegExp(`^ *${name}: failed, [0-9.]+ s after the start: (.*)$`, 'm').exec(message)?.[1]
+    expect(said('online')).toMatch(/wget: can't connect to remote host/)
+    expect(said('named')).toMatch(/nslookup|no servers could be reached|bad address|can't resolve/)
+    expect(said('never')).toMatch(/not healthy after 30 s: nothing listens there/)
+    expect(said('gone')).toMatch(/exec: "busybox": executable file not found/)
+    expect(said('swapped')).toMatch(/it runs sha256:[0-9a-f]{64}, not sha256:[0-9a-f]{64}/)
+    expect(said('other')).toBeUndefined()
   })
 })

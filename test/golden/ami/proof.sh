@@ -161,9 +161,11 @@ start() {
 
   # jobs
   level 'jobs' started
+  hint 'jobs' 'env_from is not read while a machine is proven: write proof: { env: { … } } for it in bake.yaml'
   {
     printf 'BAKE_RUN_ARGS="%s"\n' "${arguments['jobs']-}"
     echo BAKE_HEALTH=started
+    echo BAKE_ENV_FROM=stands-in
   } >"$run/"'jobs'.env
 
   # edge

@@ -44,6 +44,7 @@ install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/heal
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-jobs' '/usr/local/lib/bake/health-jobs'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-edge' '/usr/local/lib/bake/health-edge'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-queue.1' '/usr/local/lib/bake/health-queue.1'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/env-from' '/usr/local/lib/bake/env-from'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/proof' '/usr/local/lib/bake/proof'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/bin/bake-release' '/usr/local/bin/bake-release'
 

@@ -36,6 +36,8 @@ version=$(docker version --format '{{.Server.Version}}' 2>&1) || fail "the engin
 if [ "${BASH_REMATCH[1]}" -lt 20 ] || { [ "${BASH_REMATCH[1]}" -eq 20 ] && [ "${BASH_REMATCH[2]}" -lt 10 ]; }; then
   fail "Docker $version is too old: 20.10 or later is needed"
 fi
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null || fail 'a service reads env_from, and the base has no Python 3.7 or later'
+command -v systemd-creds >/dev/null || echo 'no systemd-creds here (systemd 250): no copy of what env_from reads is kept for a start without AWS'
 command -v curl >/dev/null || fail 'a health check asks for https, and the base has no curl'
 
 if live; then

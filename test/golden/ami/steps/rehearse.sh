@@ -198,9 +198,11 @@ systemctl restart docker.service
 if [ -e "$kit/proof.sh" ]; then bash "$kit/proof.sh" start; fi
 [ "${#services[@]}" -eq 0 ] || systemctl start --no-block "${services[@]}"
 well=yes
-/usr/local/lib/bake/proof check || well=no
+/usr/local/lib/bake/proof check | tee "$kit/checked" || well=no
 undo
 trap - EXIT
+# Once more, where the last lines are looked at.
+[ "$well" = yes ] || grep ': failed, ' "$kit/checked" >&2 || true
 [ "$well" = yes ] || fail 'not every service starts without a network (see above); stand-ins for what they need: services.*.proof in bake.yaml'
 
 listing | sort >"$kit/after"
