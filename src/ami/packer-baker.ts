@@ -117,9 +117,9 @@ export async function runPacker(
     story.end(true)
     return artifact
   } catch (error) {
-    const { phase, lines } = story.end(false)
+    const said = story.end(false)
     signal.throwIfAborted()
-    throw error instanceof BakeError && error.code === 'packer_failed' ? bakeFailed(phase, lines, error, plan, run) : error
+    throw error instanceof BakeError && error.code === 'packer_failed' ? bakeFailed(said, error, plan, run) : error
   }
 }
 
@@ -132,16 +132,17 @@ const registries = ({ services, standIns }: MachinePlan): string[] => {
 /** Whether it is in a registry on this machine's own loopback. */
 export const isLoopback = ({ repository }: ImageReference): boolean => /^(?:127\.|localhost(?=[:/]))/.test(repository)
 
-/** What a step of ours says as its reason begins so (templates/provision/common.sh). */
-const REASON = /^bake: (.+)$/
-
 /** An instance that goes on running would cost money: only a disk's machine is kept. */
 const keepsFailed = ({ base }: MachinePlan, run: BakeRun): boolean => run.keepFailed === true && base.kind === 'disk'
 
-function bakeFailed(phase: string, lines: string[], error: BakeError, plan: MachinePlan, run: BakeRun): BakeError {
-  const reason = lines.flatMap((line) => REASON.exec(line)?.[1] ?? []).at(-1)
-  const message = `${phase}: ${reason ?? error.message}`
-  return failed('bake_failed', [message, ...lines.map((line) => `  ${line}`)].join('\n'), {
+function bakeFailed(
+  { phase, reasons, lines }: ReturnType<PackerStory['end']>,
+  error: BakeError,
+  plan: MachinePlan,
+  run: BakeRun,
+): BakeError {
+  const message = `${phase}: ${reasons.at(-1) ?? error.message}`
+  return failed('bake_failed', [message, ...[...lines, ...reasons.slice(0, -1)].map((line) => `  ${line}`)].join('\n'), {
     ...(plan.base.kind === 'disk' && {
       next: keepsFailed(plan, run)
         ? `bake run ${join(run.dir, 'output/disk.qcow2')} --shell    looks into it`

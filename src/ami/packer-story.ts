@@ -16,6 +16,9 @@ const OWN_PHASES: [RegExp, string][] = [
 /** The line that each step of ours prints as it begins and ends (templates/provision). */
 const MARK = /^bake-phase: ([a-z][a-z-]*) (begin|end)$/
 
+/** What a step of ours gives as a reason begins so (templates/provision/common.sh). */
+const REASON = /^bake: (.+)$/
+
 /** What Packer says first when a step failed. */
 const STEP_FAILED = /^Provisioning step had errors/
 
@@ -29,6 +32,7 @@ export class PackerStory {
   /** What had failed when Packer began to tidy up. */
   #failed: string | undefined
   #last: string[] = []
+  #reasons: string[] = []
   /** Between a step's marks: what comes as an error is what the step says on stderr, and no failure yet. */
   #inStep = false
 
@@ -51,14 +55,18 @@ export class PackerStory {
     else if (own !== undefined) this.#begin(own)
     const phase = this.#phase?.name ?? 'packer'
     this.#tell({ type: 'line', phase, text, t: Date.now() })
-    if (this.#failed === undefined) this.#last = [...this.#last, text].slice(-LAST_LINES)
+    if (this.#failed !== undefined) return
+    const reason = REASON.exec(text)?.[1]
+    // Lines of stderr and stdout come as they like: reasons are kept apart.
+    if (reason === undefined) this.#last = [...this.#last, text].slice(-LAST_LINES)
+    else this.#reasons.push(reason)
   }
 
-  /** Ends what still runs; the phase that failed, and its last lines. */
-  end(ok: boolean): { phase: string; lines: string[] } {
+  /** Ends what still runs; the phase that failed, the reasons that it gave, the main one last, and what else it said at the end. */
+  end(ok: boolean): { phase: string; reasons: string[]; lines: string[] } {
     const phase = this.#failed ?? this.#phase?.name ?? 'packer'
     this.#end(ok ? 'done' : 'failed')
-    return { phase, lines: this.#last }
+    return { phase, reasons: this.#reasons, lines: this.#last }
   }
 
   #fail(): void {
@@ -72,7 +80,7 @@ export class PackerStory {
   #begin(name: string): void {
     if (this.#phase?.name === name) return
     this.#end('done')
-    if (this.#failed === undefined) this.#last = []
+    if (this.#failed === undefined) [this.#last, this.#reasons] = [[], []]
     this.#phase = { name, began: performance.now() }
     this.#tell({ type: 'phase', phase: name, state: 'started', t: Date.now() })
   }

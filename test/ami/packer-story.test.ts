@@ -74,7 +74,7 @@ test('what a step says on stderr is no failure, and its last words count', () =>
     ],
     false,
   )
-  expect(end).toEqual({ phase: 'scan', lines: ['a private key is in /etc/key', 'bake: secrets'] })
+  expect(end).toEqual({ phase: 'scan', lines: ['a private key is in /etc/key'], reasons: ['secrets'] })
   expect(phases).toContain('setup done')
   expect(phases).toContain('scan failed')
 })
