@@ -1,8 +1,9 @@
 import { failed, refused } from '../errors.ts'
 import { newBuildId } from '../names.ts'
 import { bakeRelease } from './bake.ts'
+import type { ListedRelease } from './list.ts'
 import type { Baked, Proof } from './machine.ts'
-import { previewBake } from './preview.ts'
+import { type Preview, previewBake } from './preview.ts'
 import type { ReleaseAsk } from './release.ts'
 import { inPhase } from './steps.ts'
 import { openWorkDir } from './work-dir.ts'
@@ -16,10 +17,12 @@ export interface VerifiedRelease {
 }
 
 /**
- * Proves the machine image of a release again, or for the first time, and then records it. Bakes nothing. Throws not_baked (exit 2), proof_failed (exit 3).
+ * Proves the machine image of a release again, or for the first time, and then records it. Bakes nothing. `ami`: what the caller takes it for. Throws
+ * not_baked or ami_replaced (exit 2), proof_failed (exit 3).
  */
-export async function verifyRelease(ask: ReleaseAsk, world: BakeWorld): Promise<VerifiedRelease> {
+export async function verifyRelease(ask: ReleaseAsk & { ami?: string }, world: BakeWorld): Promise<VerifiedRelease> {
   const seen = await previewBake({ ...ask, verify: true, rebake: false }, world)
+  checkAmi(ask.ami, seen)
   if (seen.action === 'prove') {
     const { machine } = await bakeRelease({ ...ask, verify: true, rebake: false, keepFailed: false }, world)
     if (!machine.document.proof) throw failed('proof_failed', `release ${seen.release.name} was not proven`)
@@ -40,4 +43,31 @@ export async function verifyRelease(ask: ReleaseAsk, world: BakeWorld): Promise<
     proof: await inPhase('proof', world.tell, () => prover.prove(machine.baked, plan, run)),
     recorded: false,
   }
+}
+
+/** Another bake, or another base, may have become the release's machine image since. */
+function checkAmi(ami: string | undefined, { machine, release }: Preview): void {
+  const now = machine?.baked.kind === 'ami' ? machine.baked.id : undefined
+  if (ami === undefined || now === undefined || now === ami) return
+  throw refused('ami_replaced', `${ami} was release ${release.name} once; now that is ${now}`, {
+    next: `bake verify ${now}`,
+    ids: { release: release.name },
+  })
+}
+
+/** The newest release that was baked as this AMI. Throws ami_unknown (exit 2) for one that no release was baked as, ami_copy for a copy in another region. */
+export function releaseOfAmi(id: string, releases: ListedRelease[]): string {
+  for (const { release, machines } of releases)
+    for (const { baked } of machines) {
+      if (baked.kind !== 'ami') continue
+      if (baked.id === id) return release.name
+      if (baked.copies?.some((copy) => copy.id === id))
+        throw refused('ami_copy', `${id} is a copy of ${baked.id} in another region: the same blocks`, {
+          next: `bake verify ${baked.id}    proves what it was copied from, in ${baked.region}`,
+          ids: { release: release.name },
+        })
+    }
+  throw refused('ami_unknown', `no release of this project was baked as ${id}`, {
+    next: 'bake releases    lists those that were',
+  })
 }

@@ -5,9 +5,13 @@ export default class Verify extends BaseCommand<typeof Verify> {
   static override summary = 'Prove that a release’s machine image starts all its services without a network.'
   static override description =
     'Boots a throwaway copy twice at the same time, once with no network card and once with a network that answers nothing, waits for every health check and compares running digests with the manifest. Prints the seconds from power-on to healthy. Exit code 3: not proven, with the reason of each service.'
-  static override examples = ['<%= config.bin %> verify v2', '<%= config.bin %> verify ./disk.qcow2 --json']
+  static override examples = [
+    '<%= config.bin %> verify v2',
+    '<%= config.bin %> verify ./disk.qcow2 --json',
+    '<%= config.bin %> verify ami-0123456789abcdef0',
+  ]
   static override args = {
-    what: string({ required: true, ignoreStdin: true, description: 'a release, or the path of a disk' }),
+    what: string({ required: true, ignoreStdin: true, description: 'a release, an AMI’s id or the path of a disk' }),
   }
   static override flags = { ...storyFlags }
 

@@ -1,7 +1,8 @@
+import { type ListWorld, listReleases } from '../ami/list.ts'
 import type { Proof } from '../ami/machine.ts'
 import { proveDisk } from '../ami/prove.ts'
 import { inPhase } from '../ami/steps.ts'
-import { verifyRelease } from '../ami/verify.ts'
+import { releaseOfAmi, verifyRelease } from '../ami/verify.ts'
 import { openWorkDir } from '../ami/work-dir.ts'
 import type { Emit, MachineEvent } from '../events.ts'
 import { newBuildId } from '../names.ts'
@@ -11,7 +12,7 @@ import { openProject } from './project.ts'
 import { thisProcess } from './whoami.ts'
 
 export interface VerifyRequest {
-  /** A release's name, or a disk's path. */
+  /** A release's name, a disk's path or an AMI's id. */
   what: string
   emit: Emit
   settled: () => Promise<void>
@@ -30,8 +31,19 @@ export interface Verified {
 export async function verify(request: VerifyRequest): Promise<Verified> {
   if (isDiskPath(request.what)) return verifyDisk(request)
   await using world = await openBakeWorld(await openProject(), request)
-  const { baked, proof, recorded } = await verifyRelease({ release: request.what }, world)
+  const { what } = request
+  const ask = AMI_ID.test(what) ? { release: await findRelease(what, world), ami: what } : { release: what }
+  const { baked, proof, recorded } = await verifyRelease(ask, world)
   return { image: baked.kind === 'disk' ? baked.path : baked.id, proof, recorded }
+}
+
+/** https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html */
+const AMI_ID = /^ami-(?:[0-9a-f]{8}|[0-9a-f]{17})$/
+
+async function findRelease(id: string, { ledger, stateDir }: Pick<ListWorld, 'ledger' | 'stateDir'>): Promise<string> {
+  // Whether they are still there is asked of the one that is found.
+  const { releases } = await listReleases({ ledger, stateDir, has: async () => true })
+  return releaseOfAmi(id, releases)
 }
 
 /** A disk on its own: what its manifest names must run. What stands in for neighbours is the release's, so there is nothing of that. */
