@@ -39,8 +39,9 @@ export type CliEvent =
   | { type: 'notice'; level: 'info' | 'warning'; text: string }
   | { type: 'image'; image: string; build?: string; event: StoryEvent }
   | { type: 'image-done'; image: string; build?: string; outcome: ImageOutcome }
-  | { type: 'machine'; build?: string; event: MachineEvent }
-  | { type: 'machine-done'; build?: string; outcome: MachineOutcome }
+  /** `machine`: which one, where a release has several; the first one has no name. */
+  | { type: 'machine'; machine?: string; build?: string; event: MachineEvent }
+  | { type: 'machine-done'; machine?: string; build?: string; outcome: MachineOutcome }
 
 export interface ImageOutcome {
   status: 'current' | 'tagged' | 'built' | 'failed' | 'cancelled' | 'superseded'

@@ -42,7 +42,7 @@ export interface Bake {
  */
 export async function bakeRelease(ask: BakeAsk, world: BakeWorld): Promise<Bake> {
   const release = await resolveRelease(ask, world.commits, world.ledger)
-  const source = await readSource(release, world)
+  const source = await readSource(release, world, ask.variant)
   const base = await world.base(source.definition)
   checkDeclared(source.definition, source.images, base.architecture, world.defaultPlatform)
   const pinned = await pinImages(source, release.recorded, world)

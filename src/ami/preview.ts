@@ -52,7 +52,7 @@ export async function planRelease(ask: ReleaseAsk, world: BakeWorld): Promise<Ma
 
 async function planUnbuilt(ask: ReleaseAsk, world: BakeWorld): Promise<Pick<Preview, 'release' | 'images' | 'plan'>> {
   const release = await resolveRelease(ask, world.commits, world.ledger)
-  const source = await readSource(release, world)
+  const source = await readSource(release, world, ask.variant)
   const base = await world.base(source.definition)
   checkDeclared(source.definition, source.images, base.architecture, world.defaultPlatform)
   const { own } = namesOf(source)

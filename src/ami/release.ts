@@ -9,6 +9,8 @@ export interface ReleaseAsk {
   release?: string | undefined
   /** A commit, 4 or more digits. */
   sha?: string | undefined
+  /** Which of the release's machine images: 0 is `machine` itself, n the nth of `machine.also`. 0 unless told. */
+  variant?: number
 }
 
 /** What resolving needs of a checkout. */

@@ -27,7 +27,7 @@ export interface MachineSource {
  * The machine of a release, from the bake.yaml of its commit, with the scripts and templates that it names. Throws (exit 2) config_missing, config_invalid,
  * machine_missing, setup_missing, templates_missing or not_text.
  */
-export async function readSource(release: Release, world: SourceWorld): Promise<MachineSource> {
+export async function readSource(release: Release, world: SourceWorld, variant = 0): Promise<MachineSource> {
   const { name, commit } = { name: world.configPath, commit: release.commit }
   const bytes = await world.objects.file(commit, name)
   if (!bytes)
@@ -41,7 +41,8 @@ export async function readSource(release: Release, world: SourceWorld): Promise<
       next: 'add machine: with a base and services, commit it, and tag that commit (docs/bake-yaml.md)',
       ids: { release: release.name, commit },
     })
-  const { machine: definition, images, project } = config
+  const { images, project } = config
+  const definition = variantOf(config.machine, variant)
   const dir = name.slice(0, name.lastIndexOf('/') + 1)
   const [setup, templates] = await Promise.all([
     Promise.all(definition.setup.map((path) => readScript(path, dir, release, world))),
@@ -51,6 +52,15 @@ export async function readSource(release: Release, world: SourceWorld): Promise<
 }
 
 /** Named as git names it: `git show <commit>:bake.yaml` prints what the line numbers are about. */
+/** The machine with what the nth of `also` has instead. */
+function variantOf(machine: MachineDefinition, variant: number): MachineDefinition {
+  if (variant === 0) return machine
+  const other = machine.also[variant - 1]
+  if (other === undefined) throw new Error(`there is no machine.also.${variant - 1}`)
+  const { base: _base, instanceType: _type, launchTemplate: _template, ...same } = machine
+  return { ...same, ...other }
+}
+
 function parseCommitted(text: string, { commit }: Release, world: SourceWorld): Config {
   try {
     return world.parseConfig(text, `${commit.slice(0, 12)}:${world.configPath}`)

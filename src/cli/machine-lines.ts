@@ -5,8 +5,8 @@ import { type ImageStory, tell } from './story.ts'
 import type { Palette } from './style.ts'
 import { printable } from './width.ts'
 
-/** What the one machine image of a command is called in its story. */
-export const MACHINE = 'machine'
+/** What the machine image of a command is called in its story, unless it has a name because there are several. */
+const MACHINE = 'machine'
 
 /** An event as plain text without the machine's name. */
 export function machineText(event: MachineEvent, paint: Palette): string {
@@ -35,4 +35,5 @@ export class MachineStory {
 }
 
 /** Whose story an event belongs to. */
-export const subjectOf = (event: Exclude<CliEvent, { type: 'notice' }>): string => ('image' in event ? event.image : MACHINE)
+export const subjectOf = (event: Exclude<CliEvent, { type: 'notice' }>): string =>
+  'image' in event ? event.image : (event.machine ?? MACHINE)

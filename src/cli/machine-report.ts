@@ -14,8 +14,22 @@ interface MachineReport {
   story?: string[]
 }
 
+/** Of a release's machine images, the first of which the document is about; the others are its `also`. */
+export const reportBakes = (bakes: (Bake & { seconds: number })[]): MachineReport => merged(bakes.map(reportBake))
+
+export const reportPreviews = (previews: Preview[]): MachineReport => merged(previews.map(reportPreview))
+
+function merged([first, ...others]: MachineReport[]): MachineReport {
+  if (first === undefined) throw new Error('a machine has at least one image')
+  return {
+    lines: [first, ...others].flatMap(({ lines }) => lines),
+    story: [first, ...others].flatMap(({ story = [] }) => story),
+    document: { ...first.document, ...(others.length > 0 && { also: others.map(({ document }) => document) }) },
+  }
+}
+
 /** stdout of `bake ami`: the one image id. */
-export function reportBake({ status, plan, machine, build, launch, seconds }: Bake & { seconds: number }): MachineReport {
+function reportBake({ status, plan, machine, build, launch, seconds }: Bake & { seconds: number }): MachineReport {
   const { document, baked } = machine
   const { proof, phases, baker, bakedAt } = document
   return {
@@ -38,7 +52,7 @@ export function reportBake({ status, plan, machine, build, launch, seconds }: Ba
 }
 
 /** What --dry-run prints. */
-export function reportPreview({ release, images, plan, action, reason, machine }: Preview): MachineReport {
+function reportPreview({ release, images, plan, action, reason, machine }: Preview): MachineReport {
   const verbs = { none: 'nothing to do', prove: 'prove', wait: 'wait', bake: 'bake', build: 'build images, then bake' }
   const missing = images.filter(({ reference }) => reference === undefined)
   return {

@@ -2,7 +2,7 @@ import type { CliEvent } from '../events.ts'
 import { duration } from './format.ts'
 import { eventText, failureLines, summary } from './lines.ts'
 import { layout, mark } from './live-layout.ts'
-import { MACHINE, MachineStory, machineText, subjectOf } from './machine-lines.ts'
+import { MachineStory, machineText, subjectOf } from './machine-lines.ts'
 import type { Renderer } from './render.ts'
 import { plainRenderer } from './render-plain.ts'
 import { terminalScreen } from './screen.ts'
@@ -24,7 +24,7 @@ export function liveRenderer(stream: NodeJS.WriteStream): Renderer {
   const screen = terminalScreen(stream)
   const plain = plainRenderer(stream, { quiet: false })
   const stories = new Map<string, ImageStory>()
-  const machine = new MachineStory()
+  const machines = new Map<string, MachineStory>()
   let [above, tick, closed]: [string[], number, boolean] = [[], 0, false]
   let timer: NodeJS.Timeout | undefined
 
@@ -56,6 +56,8 @@ export function liveRenderer(stream: NodeJS.WriteStream): Renderer {
       story.build ??= event.build
       if (event.type === 'image-done' || event.type === 'machine-done') story.outcome = event.outcome
       else if (event.type === 'machine') {
+        const machine = machines.get(subject) ?? new MachineStory()
+        machines.set(subject, machine)
         machine.tell(story, event.event, Date.now())
         if (event.event.type === 'note') above.push(`${subject}  ${machineText(event.event, paint)}`)
       } else {
@@ -82,7 +84,7 @@ export function liveRenderer(stream: NodeJS.WriteStream): Renderer {
         // A machine's failure says the last lines itself.
         return [
           head + summary(outcome, paint),
-          ...(outcome.status === 'failed' && story.image !== MACHINE ? failureLines(story, paint) : []),
+          ...(outcome.status === 'failed' && !machines.has(story.image) ? failureLines(story, paint) : []),
         ]
       const elapsed = startedAt === undefined ? '' : ` after ${duration(secondsSince(story, startedAt, Date.now()))}`
       return [`${head}still ${story.phase}${elapsed}${story.build === undefined ? '' : `, build ${story.build}`}`]

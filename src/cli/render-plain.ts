@@ -1,6 +1,6 @@
 import type { CliEvent } from '../events.ts'
 import { eventText, failureLines, summary } from './lines.ts'
-import { MACHINE, machineSummary, machineText } from './machine-lines.ts'
+import { machineSummary, machineText, subjectOf } from './machine-lines.ts'
 import type { Renderer } from './render.ts'
 import { type ImageStory, newStory, tell } from './story.ts'
 import { hasColours, palette } from './style.ts'
@@ -26,11 +26,11 @@ export function plainRenderer(stream: NodeJS.WriteStream, options: { quiet: bool
     if (event.type === 'machine') {
       const { type } = event.event
       if (options.quiet && type !== 'note') return
-      writer[type === 'line' ? 'log' : 'line'](`${MACHINE}  ${machineText(event.event, paint)}`)
+      writer[type === 'line' ? 'log' : 'line'](`${subjectOf(event)}  ${machineText(event.event, paint)}`)
       return
     }
     if (event.type === 'machine-done') {
-      writer.line(`${MACHINE}  ${machineSummary(event.outcome, paint)}`)
+      writer.line(`${subjectOf(event)}  ${machineSummary(event.outcome, paint)}`)
       return
     }
     const story = stories.get(event.image) ?? newStory(event.image, event.build)

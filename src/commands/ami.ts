@@ -1,13 +1,13 @@
 import { boolean, string } from '@oclif/core/flags'
 import { BaseCommand, storyFlags } from '../cli/base.ts'
-import { reportBake, reportPreview } from '../cli/machine-report.ts'
+import { reportBakes, reportPreviews } from '../cli/machine-report.ts'
 
 export default class Ami extends BaseCommand<typeof Ami> {
   static override summary = 'Bake a release into a machine image that starts without a network, and prove it.'
   static override description =
     `A release is a git tag: its commit's images, by digest, go onto the base that its bake.yaml names. Images that aren't built yet are built first.
 The same inputs are baked once, whoever asks: asked for again the machine image is found. It is proven by booting a copy of it without a network.
-stdout has one line: the AMI's id or, on one machine, the path of the disk.`
+stdout has one line for each: the AMI's id or, on one machine, the path of the disk.`
   static override examples = [
     { description: 'the release of git tag v2', command: '<%= config.bin %> ami --release v2' },
     { description: 'a commit, as release sha-1a2b3c4d5e6f', command: '<%= config.bin %> ami --sha 1a2b3c4' },
@@ -48,8 +48,8 @@ stdout has one line: the AMI's id or, on one machine, the path of the disk.`
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase }
     const project = await openProject()
     const report = dryRun
-      ? reportPreview(await previewAmi(project, ask, request))
-      : reportBake(await bakeAmi(project, ask, request))
+      ? reportPreviews(await previewAmi(project, ask, request))
+      : reportBakes(await bakeAmi(project, ask, request))
     if (!this.jsonEnabled()) for (const text of report.story ?? []) this.emit({ type: 'notice', level: 'info', text })
     for (const line of report.lines) this.log(line)
     return report.document

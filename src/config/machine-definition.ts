@@ -109,22 +109,25 @@ const ami = z.strictObject({
   tags: texts.optional(),
 })
 
+const instanceType = z.string().regex(/^[a-z0-9-]+\.[a-z0-9-]+$/, 'must be an instance type, such as c7i.large')
+const launchTemplate = z
+  .string()
+  .regex(/^[A-Za-z0-9().\-/_]{3,128}$/, 'must be 3 to 128 letters, digits and ( ) . - / _')
+  .describe('Launch template that gets a version per image.')
+
 export const machine = z.strictObject({
   base: base.describe('What the machine image starts from: one of ami and disk.'),
-  instance_type: z
-    .string()
-    .regex(/^[a-z0-9-]+\.[a-z0-9-]+$/, 'must be an instance type, such as c7i.large')
-    .optional(),
+  instance_type: instanceType.optional(),
+  also: z
+    .array(z.strictObject({ base, instance_type: instanceType.optional(), launch_template: launchTemplate.optional() }))
+    .optional()
+    .describe('More machine images of each release, from other bases: of another processor architecture, for example.'),
   baker: z.enum(['packer', 'direct']).optional().describe('Which baker runs.'),
   templates: path.optional().describe("Directory of templates that replace bake's own."),
   setup: z.array(path).optional().describe('Scripts that run on the machine before it is saved.'),
   ami: ami.optional().describe('How the AMI is registered.'),
   services: z.record(name, service).optional().describe('What runs on the machine, by name.'),
-  launch_template: z
-    .string()
-    .regex(/^[A-Za-z0-9().\-/_]{3,128}$/, 'must be 3 to 128 letters, digits and ( ) . - / _')
-    .optional()
-    .describe('Launch template that gets a version per image.'),
+  launch_template: launchTemplate.optional(),
 })
 
 export const stack = z.strictObject({

@@ -2,7 +2,7 @@ import type { Definition } from './definition.ts'
 import type { SourceDocument } from './document.ts'
 import { compact, given, order, variablesOf, wordsOf } from './plain.ts'
 import { normalPath, parseDuration, parsePort, parseSize } from './syntax.ts'
-import type { Health, MachineDefinition, ServiceDefinition, StackDefinition, StandIn } from './types.ts'
+import type { Health, MachineDefinition, MachineVariant, ServiceDefinition, StackDefinition, StandIn } from './types.ts'
 
 type RawMachine = NonNullable<Definition['machine']>
 type RawService = NonNullable<RawMachine['services']>[string]
@@ -10,8 +10,8 @@ type RawStack = NonNullable<Definition['stacks']>[string]
 
 export const resolveMachine = (raw: RawMachine, document: SourceDocument): MachineDefinition =>
   compact<MachineDefinition>({
-    base: raw.base.ami === undefined ? { disk: raw.base.disk! } : { ami: raw.base.ami },
-    instanceType: raw.instance_type,
+    ...resolveOne(raw),
+    also: (raw.also ?? []).map(resolveOne),
     baker: raw.baker,
     templates: given(raw.templates, normalPath),
     setup: (raw.setup ?? []).map((script) => normalPath(script)),
@@ -19,6 +19,12 @@ export const resolveMachine = (raw: RawMachine, document: SourceDocument): Machi
     services: order(raw.services ?? {}, document.keysAt(['machine', 'services'])).map(([name, service]) =>
       resolveService(name, service),
     ),
+  })
+
+const resolveOne = (raw: NonNullable<RawMachine['also']>[number]) =>
+  compact<MachineVariant>({
+    base: raw.base.ami === undefined ? { disk: raw.base.disk! } : { ami: raw.base.ami },
+    instanceType: raw.instance_type,
     launchTemplate: raw.launch_template,
   })
 

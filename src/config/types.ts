@@ -62,8 +62,7 @@ export interface ServiceDefinition {
   env: Record<string, string>
   /** Absolute path on the instance. */
   envFile?: string
-  /** Read at boot. */
-  /** `ssm:/path` or `secret:name`. */
+  /** Read at boot: `ssm:/path` or `secret:name`. */
   envFrom: string[]
   user?: string
   /** `source:target[:ro]`; the source is an absolute path or a volume's name. */
@@ -79,9 +78,16 @@ export interface ServiceDefinition {
   proof: { env: Record<string, string>; with: StandIn[]; level: 'healthy' | 'started' }
 }
 
-export interface MachineDefinition {
+/** What differs between the machine images of one release. */
+export interface MachineVariant {
   base: { ami: { id: string } | { owner: string; name: string } } | { disk: string }
   instanceType?: string
+  launchTemplate?: string
+}
+
+export interface MachineDefinition extends MachineVariant {
+  /** More machine images of each release. */
+  also: MachineVariant[]
   baker?: 'packer' | 'direct'
   /** Directory of own templates. */
   templates?: string
@@ -99,7 +105,6 @@ export interface MachineDefinition {
     tags: Record<string, string>
   }
   services: ServiceDefinition[]
-  launchTemplate?: string
 }
 
 export interface StackDefinition {

@@ -1,33 +1,54 @@
+import { join } from 'node:path'
 import { type Bake, type BakeAsk, bakeRelease } from '../ami/bake.ts'
 import type { Release } from '../ami/machine.ts'
 import { type Preview, planRelease, previewBake } from '../ami/preview.ts'
 import { nameOf } from '../ami/records.ts'
 import type { ReleaseAsk } from '../ami/release.ts'
+import type { BakeWorld } from '../ami/world.ts'
+import type { MachineDefinition } from '../config.ts'
 import { BakeError, EXIT, messageOf } from '../errors.ts'
 import type { MachineOutcome } from '../events.ts'
 import { type BakeRequest, openBakeWorld } from './ami-world.ts'
 import type { Project } from './project.ts'
 
-/** `bake ami`: bakes a release's machine image, or finds it, and tells the story. */
-export async function bakeAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Bake & { seconds: number }> {
+export type Baking = Bake & { seconds: number }
+
+/** `bake ami`: bakes a release's machine images one after the other, or finds them, and tells the story. */
+export async function bakeAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Baking[]> {
+  await using world = await openBakeWorld(project, request)
+  return await eachVariant((variant) => bakeOne({ ...ask, variant }, world, request))
+}
+
+/** Of `machine` and of each in its `also`, as the release's commit has it. */
+async function eachVariant<T extends { plan?: { definition: MachineDefinition } }>(
+  make: (variant: number) => Promise<T>,
+): Promise<T[]> {
+  const made = [await make(0)]
+  // Without a plan the images come first.
+  const others = made[0]?.plan?.definition.also.length ?? 0
+  for (let variant = 1; variant <= others; variant++) made.push(await make(variant))
+  return made
+}
+
+async function bakeOne(ask: BakeAsk & { variant: number }, world: BakeWorld, request: BakeRequest): Promise<Baking> {
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
-  await using world = await openBakeWorld(project, request)
+  const name = ask.variant === 0 ? {} : { machine: `machine-${ask.variant + 1}` }
   let begun = false
   const tell: typeof world.tell = (event) => {
     begun ||= event.type === 'phase'
-    world.tell(event)
+    request.emit({ type: 'machine', ...name, event })
   }
   try {
     const bake = await bakeRelease(ask, { ...world, tell })
     const { baked } = bake.machine
     const size = baked.kind === 'disk' ? { sizeBytes: baked.sizeBytes } : {}
     const outcome: MachineOutcome = { status: bake.status, reference: nameOf(baked), seconds: seconds(), ...size }
-    request.emit({ type: 'machine-done', ...(bake.build && { build: bake.build }), outcome })
+    request.emit({ type: 'machine-done', ...name, ...(bake.build && { build: bake.build }), outcome })
     return { ...bake, seconds: seconds() }
   } catch (error) {
     // What is refused before anything began needs no story.
-    if (begun && !request.signal.aborted) request.emit({ type: 'machine-done', outcome: failureOf(error, seconds()) })
+    if (begun && !request.signal.aborted) request.emit({ type: 'machine-done', ...name, outcome: failureOf(error, seconds()) })
     throw error
   }
 }
@@ -40,9 +61,9 @@ function failureOf(error: unknown, seconds: number): MachineOutcome {
 }
 
 /** `bake ami --dry-run`: what would be done; writes nothing. */
-export async function previewAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Preview> {
+export async function previewAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Preview[]> {
   await using world = await openBakeWorld(project, request)
-  return await previewBake(ask, world)
+  return await eachVariant((variant) => previewBake({ ...ask, variant }, world))
 }
 
 export interface Rendering {
@@ -55,7 +76,11 @@ export interface Rendering {
 /** `bake render`: writes all that is rendered for a release's machine to `out`, a directory that is empty or not there yet. Builds nothing. */
 export async function renderRelease(project: Project, ask: ReleaseAsk, out: string, request: BakeRequest): Promise<Rendering> {
   await using world = await openBakeWorld(project, request)
-  const plan = await planRelease(ask, world)
+  const plans = await eachVariant(async (variant) => ({ plan: await planRelease({ ...ask, variant }, world) }))
   const { writeRendering } = await import('./ami-render.ts')
-  return { release: plan.release, inputs: plan.inputs, files: await writeRendering(plan, out) }
+  const files: string[] = []
+  for (const [variant, { plan }] of plans.entries())
+    files.push(...(await writeRendering(plan, variant === 0 ? out : join(out, `machine-${variant + 1}`))))
+  const { release, inputs } = plans[0]!.plan
+  return { release, inputs, files }
 }

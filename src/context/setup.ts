@@ -58,9 +58,11 @@ function awsOf({ config }: Project, { region, queue, bucket }: NonNullable<Proje
 /** Machines on a disk are baked and proven on this machine, whatever else is on AWS. */
 function machineOf({ config }: Project): Pick<SetupTarget, 'machine'> {
   const { aws, machine, project } = config
-  if (aws === undefined || machine === undefined || !('ami' in machine.base)) return {}
+  const all = machine === undefined ? [] : [machine, ...machine.also]
+  if (aws === undefined || machine === undefined || !all.some(({ base }) => 'ami' in base)) return {}
   const { region } = aws
-  const { launchTemplate, ami } = machine
+  const { ami } = machine
+  const launchTemplate = all.find((each) => each.launchTemplate !== undefined)?.launchTemplate
   return {
     machine: {
       project,

@@ -106,6 +106,21 @@ describe('a release', () => {
     expect(await there('bakes')).toEqual([])
   })
 
+  test('has a machine image for each base: the others of machine.also', async () => {
+    const yaml = String(MACHINE_FILES['bake.yaml']).replace('  services:', '  also: [{ base: { disk: other.raw } }]\n  services:')
+    await repo.commit({ 'bake.yaml': yaml })
+    await repo.git('tag', 'both')
+    await writeFile(join(repo.dir, 'other.raw'), 'another base')
+    const first = await bake({ release: 'both' })
+    const second = await bake({ release: 'both', variant: 1 })
+    expect([first.status, second.status]).toEqual(['baked', 'baked'])
+    expect(second.plan.definition).toMatchObject({ base: { disk: 'other.raw' }, also: [{}] })
+    expect(second.plan.inputs).not.toBe(first.plan.inputs)
+    const { machines } = await findRelease('both', world)
+    expect(machines.map(({ inputs }) => inputs).sort()).toEqual([first.plan.inputs, second.plan.inputs].sort())
+    expect((await bake({ release: 'both', variant: 1 }, await another())).status).toBe('found')
+  })
+
   test('of another name and commit, with equal content, shares the machine', async () => {
     const first = await bake()
     await tagged('v2', { 'README.md': 'not part of any image' })

@@ -44,6 +44,7 @@ export const plan = (services: Service[], more: Partial<MachinePlan> = {}): Omit
   release: { name: 'v2', commit: 'c'.repeat(40) },
   definition: {
     base: { disk: 'base.raw' },
+    also: [],
     setup: [],
     ami: { regions: [], shareWith: [], protect: false, tags: {} },
     services: services as ServiceDefinition[],

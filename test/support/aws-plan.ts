@@ -32,6 +32,7 @@ export function amiPlan({ ami, definition, base, services = [], release = 'v2', 
     definition: {
       base: { ami: { owner: 'amazon', name: 'al2023-*' } },
       instanceType: 't3.small',
+      also: [],
       setup: [],
       services,
       ...definition,
