@@ -8,6 +8,7 @@ import { resolveConfig } from './config/resolve.ts'
 import type { Config, ConfigProblem } from './config/types.ts'
 import { BakeError, EXIT, errnoOf, messageOf, refused } from './errors.ts'
 
+export { nearest } from './config/suggest.ts'
 export type * from './config/types.ts'
 
 export const CONFIG_NAME = 'bake.yaml'

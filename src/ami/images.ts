@@ -72,7 +72,7 @@ async function bakerIsThere({ definition }: MachineSource, world: PinWorld): Pro
 const has = (images: ImageReference[], name: string) => images.some(({ image }) => image === name)
 
 /** Throws the reason of the first image that has none. */
-function referencesOf(ensured: EnsuredImage[]): ImageReference[] {
+export function referencesOf(ensured: EnsuredImage[]): ImageReference[] {
   const bad = ensured.filter(({ reference }) => reference === undefined)
   if (bad.length === 0)
     return ensured.map(({ image, reference = '' }) => {

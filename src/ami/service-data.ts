@@ -1,6 +1,6 @@
 import type { Health, PortMapping, ServiceDefinition } from '../config.ts'
+import { dockerRun, unitName } from '../docker-run.ts'
 import { refused } from '../errors.ts'
-import { dockerRun, unitName } from './docker-run.ts'
 import type { Service } from './machine.ts'
 
 /** As bake.yaml's default for `within`. */

@@ -139,7 +139,7 @@ export const stack = z.strictObject({
     .optional()
     .describe('Instances by tag: { "tag:stack": dev-alice }.'),
   autoscaling_group: z.string().min(1).max(255).optional().describe('Name of the group.'),
-  local: z.literal(true).optional().describe('A virtual machine on this machine.'),
+  local: z.literal(true).optional().describe('Services run on the engine of this machine.'),
   swappable: z.boolean().optional().describe('`bake swap` may replace images here.'),
   hooks: z
     .strictObject({

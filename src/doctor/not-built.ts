@@ -8,7 +8,7 @@ const LATER = new Set<string>(LATER_EVENTS)
 export function notBuiltYet(config: Config): string[] {
   const parts: [string, boolean][] = [
     ['machine.baker: direct', config.machine?.baker === 'direct'],
-    ['stacks', config.stacks.length > 0],
+    ['stacks on AWS', config.stacks.some(({ where }) => !('local' in where))],
     ['worker.bakes', config.worker.bakes],
     ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],
   ]

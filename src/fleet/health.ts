@@ -1,0 +1,29 @@
+import type { RunnableService } from '../docker-run.ts'
+import type { Container, Containers, Network } from './containers.ts'
+
+const PROBE_MS = 5_000
+const COMMAND_MS = 10_000
+/** Without any check a container counts that has run for so long. */
+const STEADY_MS = 2_000
+
+/** Whether a container's service is well: undefined, or why it isn't yet. The same checks as on a machine (templates/boot/probe.sh.hbs). */
+export async function fault(
+  { health }: RunnableService,
+  container: Container,
+  world: { containers: Containers; network: Network; now(): number },
+): Promise<string | undefined> {
+  if (health === undefined) return ownFault(container, world.now())
+  if ('http' in health) {
+    const status = await world.network.status(health.http, PROBE_MS)
+    if (status === undefined) return 'nothing answers there'
+    return status >= 200 && status < 400 ? undefined : `it answers ${status}`
+  }
+  if ('tcp' in health) return (await world.network.accepts(health.tcp, PROBE_MS)) ? undefined : 'nothing listens there'
+  const { code, said } = await world.containers.exec(container.name, health.command, COMMAND_MS)
+  return code === 0 ? undefined : `the command ends with ${code}: ${said}`
+}
+
+function ownFault({ health, startedAt }: Container, now: number): string | undefined {
+  if (health !== undefined) return health === 'healthy' ? undefined : `its own health check says ${health}`
+  return now - startedAt >= STEADY_MS ? undefined : 'it has only just started'
+}
