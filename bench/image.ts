@@ -1,57 +1,7 @@
-import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { BASE_IMAGE, bakeYaml, median, Project, round, say, timed } from './support.ts'
-
-const findBuildx = () =>
-  ['/usr/libexec/docker/cli-plugins/docker-buildx', '/usr/lib/docker/cli-plugins/docker-buildx'].find(
-    (path) => spawnSync(path, ['version']).status === 0,
-  )!
-
-/** What a person would type without bake, with the cache options that bake uses. */
-class Raw implements Disposable {
-  readonly dir: string
-  readonly #config = mkdtempSync(join(tmpdir(), 'bake-bench-raw-'))
-  readonly #buildx: string
-  readonly repository: string
-
-  constructor(source: string, registry: string, name: string) {
-    this.dir = mkdtempSync(join(tmpdir(), 'bake-bench-raw-'))
-    cpSync(source, this.dir, { recursive: true })
-    this.repository = `${registry}/raw/${name}`
-    this.#buildx = findBuildx()
-  }
-
-  build(): number {
-    const cache = `type=registry,ref=${this.repository}-cache:main`
-    return timed(
-      this.#buildx,
-      [
-        'build',
-        '--progress=plain',
-        '--provenance=false',
-        '--sbom=false',
-        '--output',
-        `type=image,name=${this.repository}:${Date.now()},push=true,oci-mediatypes=true`,
-        '--cache-from',
-        cache,
-        '--cache-to',
-        `${cache},mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true`,
-        this.dir,
-      ],
-      { env: { ...process.env, BUILDX_CONFIG: this.#config } },
-    ).ms
-  }
-
-  prune() {
-    timed(this.#buildx, ['prune', '--all', '--force'], { env: { ...process.env, BUILDX_CONFIG: this.#config } })
-  }
-
-  [Symbol.dispose]() {
-    for (const dir of [this.dir, this.#config]) rmSync(dir, { recursive: true, force: true })
-  }
-}
+import { alternate, findBuildx, Raw } from './raw/build.ts'
+import { BASE_IMAGE, bakeYaml, median, Project, round, say } from './support.ts'
 
 /** A Node app of a realistic shape: dependencies that rarely change below, source that always does on top. */
 const app = (stamp: string): Record<string, string> => ({
@@ -61,18 +11,6 @@ const app = (stamp: string): Record<string, string> => ({
   'web/deps.txt': `${stamp}\n`,
   'web/server.js': 'console.log(0)\n',
 })
-
-/** Turns of two things measured side by side, in alternating order; pairs keep their round. */
-function alternate(runs: number, a: (n: number) => number, b: (n: number) => number): [number, number][] {
-  return Array.from({ length: runs }, (_, n) => {
-    if (n % 2 === 0) {
-      const first = a(n)
-      return [first, b(n)] as [number, number]
-    }
-    const second = b(n)
-    return [a(n), second] as [number, number]
-  })
-}
 
 export default async function image(runs = 9, parts = ['again', 'line', 'big', 'many', 'cold']): Promise<object> {
   const all: Record<string, (runs: number) => object> = { again, line, big, many, cold }
