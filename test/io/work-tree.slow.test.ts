@@ -266,7 +266,9 @@ describe('repairing', () => {
     expect(await snapshot(tree.dir)).toEqual(await pristine(second))
   })
 
-  test('a worker that is killed at any time leaves nothing running, and the next move is right', async () => {
+  test('a worker that is killed at any time leaves nothing running, and the next move is right', {
+    timeout: 300_000,
+  }, async () => {
     const many = Object.fromEntries(Array.from({ length: 400 }, (_, n) => [`many/${n % 7}/${n}`, `${n}\n`.repeat(n)]))
     const second = await repo.commit({ ...many, 'a.txt': 'x', dir: null })
     const third = await repo.commit({
