@@ -52,15 +52,14 @@ export function localRun(
   container: { name: string; labels: Record<string, string>; envFile?: string },
 ): DockerRun {
   const { env, proof, log } = service
+  const standsIn = container.envFile === undefined || service.envFrom.length > 0
   return {
     options: [
       ...['--detach', `--name=${container.name}`, '--pull=never'],
       ...Object.entries(container.labels).map(([label, value]) => `--label=${label}=${value}`),
       ...(log === undefined ? [] : logOptions(log.driver, log.options)),
       ...(container.envFile === undefined ? [] : [`--env-file=${container.envFile}`]),
-      ...variablesOf(container.envFile === undefined ? { ...service, env: { ...proof.env, ...env } } : service).map(
-        (variable) => `--env=${variable}`,
-      ),
+      ...variablesOf(standsIn ? { ...service, env: { ...proof.env, ...env } } : service).map((variable) => `--env=${variable}`),
       ...containerOptions(service),
     ],
     image: imageOf(service),

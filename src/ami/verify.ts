@@ -3,8 +3,9 @@ import { newBuildId } from '../names.ts'
 import { bakeRelease } from './bake.ts'
 import type { ListedRelease } from './list.ts'
 import type { Baked, Proof } from './machine.ts'
-import { type Preview, previewBake } from './preview.ts'
-import type { ReleaseAsk } from './release.ts'
+import { previewBake } from './preview.ts'
+import { type ReleaseAsk, resolveRelease } from './release.ts'
+import { readSource } from './source.ts'
 import { inPhase } from './steps.ts'
 import { openWorkDir } from './work-dir.ts'
 import type { BakeWorld } from './world.ts'
@@ -17,12 +18,12 @@ export interface VerifiedRelease {
 }
 
 /**
- * Proves the machine image of a release again, or for the first time, and then records it. Bakes nothing. `ami`: what the caller takes it for. Throws
- * not_baked or ami_replaced (exit 2), proof_failed (exit 3).
+ * Proves the machine image of a release again, or for the first time, and then records it. Bakes nothing. `ami`: only when it is that one, else
+ * undefined. Throws not_baked (exit 2), proof_failed (exit 3).
  */
-export async function verifyRelease(ask: ReleaseAsk & { ami?: string }, world: BakeWorld): Promise<VerifiedRelease> {
+export async function verifyRelease(ask: ReleaseAsk & { ami?: string }, world: BakeWorld): Promise<VerifiedRelease | undefined> {
   const seen = await previewBake({ ...ask, verify: true, rebake: false }, world)
-  checkAmi(ask.ami, seen)
+  if (ask.ami !== undefined && !(seen.machine?.baked.kind === 'ami' && seen.machine.baked.id === ask.ami)) return undefined
   if (seen.action === 'prove') {
     const { machine } = await bakeRelease({ ...ask, verify: true, rebake: false, keepFailed: false }, world)
     if (!machine.document.proof) throw failed('proof_failed', `release ${seen.release.name} was not proven`)
@@ -46,13 +47,17 @@ export async function verifyRelease(ask: ReleaseAsk & { ami?: string }, world: B
 }
 
 /** Another bake, or another base, may have become the release's machine image since. */
-function checkAmi(ami: string | undefined, { machine, release }: Preview): void {
-  const now = machine?.baked.kind === 'ami' ? machine.baked.id : undefined
-  if (ami === undefined || now === undefined || now === ami) return
-  throw refused('ami_replaced', `${ami} was release ${release.name} once; now that is ${now}`, {
-    next: `bake verify ${now}`,
-    ids: { release: release.name },
+export const replaced = (ami: string, release: string) =>
+  refused('ami_replaced', `${ami} was release ${release} once; now it is another one`, {
+    next: `bake release ${release}    shows it`,
+    ids: { release },
   })
+
+/** Numbers of a release's machine images: `machine` itself and each of its `also`. */
+export async function variantsOf(ask: ReleaseAsk, world: BakeWorld): Promise<number[]> {
+  const release = await resolveRelease(ask, world.commits, world.ledger)
+  const { definition } = await readSource(release, world)
+  return [0, ...definition.also.map((_, index) => index + 1)]
 }
 
 /** The newest release that was baked as this AMI. Throws ami_unknown (exit 2) for one that no release was baked as, ami_copy for a copy in another region. */

@@ -32,7 +32,7 @@ Stacks with local: true run machine.services of bake.yaml on this machine's engi
     const { stack, image: images = [], sha, branch, release, atomic, down } = this.flags
     const signal = this.interrupt
     if (down) {
-      const done = await swapDown({ stack, signal })
+      const done = await swapDown({ stack })
       for (const name of done.removed) this.log(name)
       return done
     }

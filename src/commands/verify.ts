@@ -4,7 +4,7 @@ import { BaseCommand, storyFlags } from '../cli/base.ts'
 export default class Verify extends BaseCommand<typeof Verify> {
   static override summary = 'Prove that a release’s machine image starts all its services without a network.'
   static override description =
-    'Boots a throwaway copy twice at the same time, once with no network card and once with a network that answers nothing, waits for every health check and compares running digests with the manifest. Prints the seconds from power-on to healthy. Exit code 3: not proven, with the reason of each service.'
+    'Boots a throwaway copy of a disk twice at the same time, once with no network card and once with a network that answers nothing; an AMI once, in a subnet without routes. Waits for every health check and compares running digests with the manifest. Prints the seconds from power-on to healthy. Exit code 3: not proven, with the reason of each service.'
   static override examples = [
     '<%= config.bin %> verify v2',
     '<%= config.bin %> verify ./disk.qcow2 --json',
@@ -19,7 +19,11 @@ export default class Verify extends BaseCommand<typeof Verify> {
     const { verify } = await import('../context/verify.ts')
     const { proofTable } = await import('../cli/proof-table.ts')
     const verified = await verify({ what: this.args.what, emit: this.emit, settled: this.settled, signal: this.interrupt })
-    this.log(proofTable(verified.proof, this.paint, process.stdout.columns).join('\n'))
-    return verified
+    for (const { image, proof } of verified) {
+      if (verified.length > 1) this.log(image)
+      this.log(proofTable(proof, this.paint, process.stdout.columns).join('\n'))
+    }
+    const [first, ...also] = verified
+    return { ...first, ...(also.length > 0 && { also }) }
   }
 }

@@ -18,7 +18,8 @@ export async function pruneProject(project: Project, { keep, dryRun, signal }: P
   const parts: PrunePart[] = [localPart({ ...ledgerWorld, host: hostname() })]
   // Else there is nothing of this project's to look for, and nobody who may look.
   const { machine } = project.config
-  if (project.aws && machine && 'ami' in machine.base) parts.push(await (await world.aws()).prune(ledgerWorld))
+  const bases = machine === undefined ? [] : [machine, ...machine.also]
+  if (project.aws && bases.some(({ base }) => 'ami' in base)) parts.push(await (await world.aws()).prune(ledgerWorld))
   const pruned: Pruned[] = []
   for (const part of parts) {
     signal.throwIfAborted()

@@ -7,6 +7,7 @@ import { freePort } from '../io/host/ports.ts'
 import { openShell, waitForSsh } from '../io/ssh.ts'
 import { makeSshKey } from '../io/ssh-key.ts'
 import { newBuildId } from '../names.ts'
+import { machinePlatform } from '../platform-name.ts'
 import { bootDisk, isDiskPath, projectOrNone, qemuMachines } from './machines.ts'
 import type { Project } from './project.ts'
 import { thisProcess } from './whoami.ts'
@@ -72,7 +73,9 @@ async function findDisk(
   const { has } = diskShelf(project.stateDir)
   const onDisk = { ...project, has: async (baked: Baked) => baked.kind === 'disk' && has(baked) }
   const { release, machines } = await findRelease(what, onDisk)
-  const machine = machines.find(({ baked, there }) => baked.kind === 'disk' && there)
+  const disks = machines.filter(({ baked, there }) => baked.kind === 'disk' && there)
+  // Newest first; another architecture can only be emulated.
+  const machine = disks.find(({ document }) => `linux/${document.architecture}` === machinePlatform()) ?? disks[0]
   if (machine?.baked.kind !== 'disk') throw notHere(what, machines.length)
   const { base } = machine.document
   const kernel = base.kind === 'disk' ? base.sha256 : undefined

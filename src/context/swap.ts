@@ -1,11 +1,11 @@
-import { access } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { referencesOf } from '../ami/images.ts'
 import type { ImageReference } from '../ami/machine.ts'
 import { resolveRelease } from '../ami/release.ts'
 import { type Config, nearest, type ServiceDefinition } from '../config.ts'
-import { refused } from '../errors.ts'
+import { errnoOf, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { downLocal, type Swapped, type SwapWorld, swapFailed, swapLocal } from '../fleet/swap-local.ts'
 import { DockerContainers, localNetwork } from '../io/containers.ts'
@@ -54,7 +54,7 @@ export async function swap(request: SwapRequest): Promise<{ stack: string; commi
 }
 
 /** `bake swap --down`: names of the containers that were removed. */
-export async function swapDown(request: Pick<SwapRequest, 'stack' | 'signal'>): Promise<{ stack: string; removed: string[] }> {
+export async function swapDown(request: Pick<SwapRequest, 'stack'>): Promise<{ stack: string; removed: string[] }> {
   const project = await openProject()
   await using held = await stackOf(project, request)
   return { stack: request.stack, removed: await downLocal(held.world) }
@@ -81,7 +81,7 @@ type StackWorld = Omit<SwapWorld, 'emit' | 'signal'>
 /** The stack, with its lock: one swap of it at a time. */
 async function stackOf(
   { config, stateDir }: Project,
-  { stack: name, signal }: Pick<SwapRequest, 'stack' | 'signal'>,
+  { stack: name }: Pick<SwapRequest, 'stack'>,
 ): Promise<{ world: StackWorld } & AsyncDisposable> {
   const stack = config.stacks.find((one) => one.name === name)
   if (stack === undefined) {
@@ -97,6 +97,10 @@ async function stackOf(
     throw refused('not_built', `stack ${name} is on AWS, where bake swaps nothing yet`, {
       next: 'a stack with local: true can be swapped',
     })
+  if (stack.swappable === false)
+    throw refused('not_swappable', `stack ${name} is not to be swapped`, {
+      next: `swappable: true in stacks.${name} of bake.yaml allows it`,
+    })
   await prepareStateDir(stateDir)
   const lock = await tryLock(join(stateDir, `stack-${name}.lock`))
   if (lock === undefined)
@@ -108,13 +112,13 @@ async function stackOf(
     world: {
       project: config.project,
       stack: name,
-      containers: new DockerContainers(signal),
+      containers: new DockerContainers(),
       network: localNetwork,
-      exists: (path) =>
-        access(path).then(
-          () => true,
-          () => false,
-        ),
+      read: (path) =>
+        readFile(path, 'utf8').catch((error: unknown) => {
+          if (errnoOf(error) === 'ENOENT') return undefined
+          throw error
+        }),
       now: () => Date.now(),
       sleep: (ms, signal) => sleep(ms, undefined, { signal }),
     },

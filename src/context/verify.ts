@@ -1,8 +1,9 @@
 import { type ListWorld, listReleases } from '../ami/list.ts'
 import type { Proof } from '../ami/machine.ts'
 import { proveDisk } from '../ami/prove.ts'
+import { nameOf } from '../ami/records.ts'
 import { inPhase } from '../ami/steps.ts'
-import { releaseOfAmi, verifyRelease } from '../ami/verify.ts'
+import { releaseOfAmi, replaced, type VerifiedRelease, variantsOf, verifyRelease } from '../ami/verify.ts'
 import { openWorkDir } from '../ami/work-dir.ts'
 import type { Emit, MachineEvent } from '../events.ts'
 import { newBuildId } from '../names.ts'
@@ -28,13 +29,19 @@ export interface Verified {
 }
 
 /** `bake verify`. Throws proof_failed (exit 3), and what looking at the disk or finding the release throws. */
-export async function verify(request: VerifyRequest): Promise<Verified> {
-  if (isDiskPath(request.what)) return verifyDisk(request)
+export async function verify(request: VerifyRequest): Promise<Verified[]> {
+  if (isDiskPath(request.what)) return [await verifyDisk(request)]
   await using world = await openBakeWorld(await openProject(), request)
   const { what } = request
-  const ask = AMI_ID.test(what) ? { release: await findRelease(what, world), ami: what } : { release: what }
-  const { baked, proof, recorded } = await verifyRelease(ask, world)
-  return { image: baked.kind === 'disk' ? baked.path : baked.id, proof, recorded }
+  const ami = AMI_ID.test(what) ? what : undefined
+  const release = ami === undefined ? what : await findRelease(ami, world)
+  const verified: VerifiedRelease[] = []
+  for (const variant of await variantsOf({ release }, world)) {
+    const one = await verifyRelease({ release, variant, ...(ami !== undefined && { ami }) }, world)
+    if (one) verified.push(one)
+  }
+  if (verified.length === 0) throw replaced(ami ?? what, release)
+  return verified.map(({ baked, proof, recorded }) => ({ image: nameOf(baked), proof, recorded }))
 }
 
 /** https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html */

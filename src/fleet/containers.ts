@@ -8,6 +8,8 @@ export interface Container {
   health?: string
   /** Milliseconds since the epoch. */
   startedAt: number
+  /** In its network; '' when it has none, or doesn't run. */
+  address: string
   /** docker-run(1), --restart. */
   restart: string
 }
@@ -31,13 +33,13 @@ export interface Containers {
   /** The last lines of its output. */
   logs(name: string, lines: number): Promise<string[]>
   /** Exit code and last line of a command in it. */
-  exec(name: string, argv: string[], timeoutMs: number): Promise<{ code: number; said: string }>
+  exec(name: string, argv: string[], timeoutMs: number, signal: AbortSignal): Promise<{ code: number; said: string }>
 }
 
 /** Health checks ask these from where the stack's ports are published. */
 export interface Network {
   /** The status of an http(s) answer; undefined when there is none within `timeoutMs`. Nothing is followed, and no certificate is checked. */
   status(url: string, timeoutMs: number): Promise<number | undefined>
-  /** Whether somebody accepts a connection on 127.0.0.1 and keeps it. */
-  accepts(port: number, timeoutMs: number): Promise<boolean>
+  /** Whether somebody accepts a connection and keeps it. */
+  accepts(host: string, port: number, timeoutMs: number): Promise<boolean>
 }

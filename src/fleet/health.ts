@@ -8,9 +8,9 @@ const STEADY_MS = 2_000
 
 /** Whether a container's service is well: undefined, or why it isn't yet. The same checks as on a machine (templates/boot/probe.sh.hbs). */
 export async function fault(
-  { health }: RunnableService,
+  { health, ports }: RunnableService,
   container: Container,
-  world: { containers: Containers; network: Network; now(): number },
+  world: { containers: Containers; network: Network; now(): number; signal: AbortSignal },
 ): Promise<string | undefined> {
   if (health === undefined) return ownFault(container, world.now())
   if ('http' in health) {
@@ -18,8 +18,16 @@ export async function fault(
     if (status === undefined) return 'nothing answers there'
     return status >= 200 && status < 400 ? undefined : `it answers ${status}`
   }
-  if ('tcp' in health) return (await world.network.accepts(health.tcp, PROBE_MS)) ? undefined : 'nothing listens there'
-  const { code, said } = await world.containers.exec(container.name, health.command, COMMAND_MS)
+  if ('tcp' in health) {
+    // At the container's own address, as on a machine; where that can't be reached (an engine in a virtual machine), at the port that is published.
+    const published = ports.find(({ host, protocol }) => host === health.tcp && protocol === 'tcp')
+    const own =
+      container.address !== '' && (await world.network.accepts(container.address, published?.container ?? health.tcp, PROBE_MS))
+    const well =
+      own || (published !== undefined && (await world.network.accepts(published.address ?? '127.0.0.1', health.tcp, PROBE_MS)))
+    return well ? undefined : 'nothing listens there'
+  }
+  const { code, said } = await world.containers.exec(container.name, health.command, COMMAND_MS, world.signal)
   return code === 0 ? undefined : `the command ends with ${code}: ${said}`
 }
 

@@ -1,5 +1,5 @@
 import { imageOf, localRun, type RunnableService } from '../docker-run.ts'
-import { type BakeError, failed, messageOf } from '../errors.ts'
+import { type BakeError, failed, messageOf, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { sha256 } from '../names.ts'
 import type { Container, Containers, Network } from './containers.ts'
@@ -19,8 +19,8 @@ export interface SwapWorld {
   stack: string
   containers: Containers
   network: Network
-  /** Whether a file is on this machine: services' env files may be. */
-  exists(path: string): Promise<boolean>
+  /** A file of this machine, as services' env files may be; undefined when it isn't there. */
+  read(path: string): Promise<string | undefined>
   now(): number
   sleep(ms: number, signal: AbortSignal): Promise<void>
   emit: Emit
@@ -50,24 +50,37 @@ export async function swapLocal(
   const done: Swapped[] = []
   const replaced: RunnableService[] = []
   let stop = false
-  for (const service of inOrder(services)) {
-    if (stop) break
-    const swapped = await replace(service, world)
-    if (swapped.status === 'swapped') replaced.push(service)
-    stop = atomic && swapped.why !== undefined
-    done.push(swapped)
-    tell(service, swapped, world)
-  }
-  for (const service of replaced.reverse()) {
-    if (!stop) {
-      await world.containers.remove(nameOf(service, world) + BEFORE)
-      continue
+  try {
+    for (const service of inOrder(services)) {
+      if (stop) break
+      const swapped = await replace(service, world)
+      if (swapped.status === 'swapped') replaced.push(service)
+      stop = atomic && swapped.why !== undefined
+      done.push(swapped)
+      tell(service, swapped, world)
     }
-    await undo(service, world)
-    const at = done.findIndex(({ service: name }) => name === service.name)
-    done[at] = { ...done[at]!, ...(await whatRuns(service, world)), why: 'another service of the stack was not well' }
+  } catch (error) {
+    // Stopped, or the engine fails: what was swapped is well and stays, unless all or nothing was asked for.
+    await settle(replaced, atomic, world)
+    throw error
   }
-  return done
+  await settle(replaced, stop, world)
+  if (!stop) return done
+  return Promise.all(
+    done.map(async (one) => {
+      const service = replaced.find(({ name }) => name === one.service)
+      if (!service) return one
+      return { ...one, ...(await whatRuns(service, world)), why: 'another service of the stack was not well' }
+    }),
+  )
+}
+
+/** The end of a swap for those that were replaced: back to what was before, or what was before goes. */
+async function settle(replaced: RunnableService[], back: boolean, world: SwapWorld): Promise<void> {
+  for (const service of replaced.toReversed())
+    if (back) await undo(service, world)
+    else if (await world.containers.get(nameOf(service, world) + BEFORE))
+      await world.containers.remove(nameOf(service, world) + BEFORE)
 }
 
 /** Removes all containers of the stack; their names. */
@@ -90,46 +103,60 @@ export function swapFailed(stack: string, swapped: Swapped[]): BakeError | undef
 const nameOf = (service: RunnableService, { project, stack }: Pick<SwapWorld, 'project' | 'stack'>) =>
   `bake-${project}-${stack}-${service.name}`
 
+const isOurs = ({ labels }: Container, wanted: Record<string, string>): boolean =>
+  Object.entries(wanted).every(([label, value]) => labels[label] === value)
+
 async function replace(service: RunnableService, world: SwapWorld): Promise<Swapped> {
   const { containers, emit, signal } = world
   const began = world.now()
   const seconds = () => (world.now() - began) / 1000
   const name = nameOf(service, world)
   const image = imageOf(service)
-  const envFile = service.envFile !== undefined && (await world.exists(service.envFile)) ? { envFile: service.envFile } : {}
+  const variables = service.envFile === undefined ? undefined : await world.read(service.envFile)
+  const envFile = service.envFile !== undefined && variables !== undefined ? { envFile: service.envFile } : {}
   const labels = { [LABELS.project]: world.project, [LABELS.stack]: world.stack, [LABELS.service]: service.name }
   const words = localRun(service, { name, labels, ...envFile })
-  const run = sha256(JSON.stringify(words)).slice(0, 16)
+  const run = sha256(JSON.stringify([words, variables])).slice(0, 16)
   const before = await containers.get(name)
+  if (before && !isOurs(before, labels))
+    throw refused('container_taken', `there is a container ${name} that is not of stack ${world.stack}`, {
+      next: `docker rm --force ${name}    if nobody needs it, or call the stack or the service something else`,
+      ids: { container: name },
+    })
   const policy = service.restart === 'no' ? 'no' : service.restart
   // One whose swap was killed before it was seen to be well is none that runs already.
   if (before?.running && before.labels[LABELS.run] === run && (await fault(service, before, world)) === undefined) {
     if (before.restart !== policy) await containers.setRestart(name, policy)
     return { service: service.name, image, status: 'unchanged', seconds: seconds() }
   }
-  let started = false
+  let [aside, stopped] = [false, false]
   try {
     await containers.pull(image)
     signal.throwIfAborted()
-    started = true
     if (before) {
-      // Two can't have one port of the machine.
-      if (before.running && service.ports.length > 0) await containers.stop(name, STOP_SECONDS)
+      stopped = before.running && isExclusive(service)
+      if (stopped) await containers.stop(name, STOP_SECONDS)
       await containers.rename(name, name + BEFORE)
     }
+    aside = true
     emit({ type: 'notice', level: 'info', text: `${service.name}  starting` })
     await containers.run([...words.options, `--label=${LABELS.run}=${run}`, words.image, ...words.command])
     await untilWell(service, name, world)
     await containers.setRestart(name, policy)
-    if (before?.running && service.ports.length === 0) await containers.stop(name + BEFORE, STOP_SECONDS)
+    if (before?.running && !stopped) await containers.stop(name + BEFORE, STOP_SECONDS)
     return { service: service.name, image, status: 'swapped', seconds: seconds() }
   } catch (error) {
     const why = messageOf(error)
-    if (started) await undo(service, world)
+    if (aside) await undo(service, world)
+    else if (stopped) await containers.start(name).catch(() => {})
     signal.throwIfAborted()
     return { service: service.name, ...(await whatRuns(service, world)), seconds: seconds(), why }
   }
 }
+
+/** Two can't have one port of the machine, and should not write to one volume. */
+const isExclusive = ({ ports, volumes }: RunnableService): boolean =>
+  ports.length > 0 || volumes.some((volume) => !volume.endsWith(':ro'))
 
 /** Throws with the reason and the container's last lines. */
 async function untilWell(service: RunnableService, name: string, world: SwapWorld): Promise<void> {

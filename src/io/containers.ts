@@ -19,18 +19,13 @@ const inspected = z.array(
       StartedAt: z.string(),
       Health: z.object({ Status: z.string() }).nullish(),
     }),
+    NetworkSettings: z.object({ Networks: z.record(z.string(), z.object({ IPAddress: z.string().nullish() })).nullish() }),
     HostConfig: z.object({ RestartPolicy: z.object({ Name: z.string() }) }),
   }),
 )
 
 /** Containers of the docker command line's engine. Each call throws tool_missing (exit 4) or engine_refused (exit 3). */
 export class DockerContainers {
-  readonly #signal: AbortSignal | undefined
-
-  constructor(signal?: AbortSignal) {
-    this.#signal = signal
-  }
-
   async list(labels: Record<string, string>) {
     const filters = Object.entries(labels).map(([name, value]) => `--filter=label=${name}=${value}`)
     const ids = (await this.#docker(['container', 'ls', '--all', '--quiet', '--no-trunc', ...filters]))
@@ -82,13 +77,13 @@ export class DockerContainers {
     return said.split('\n').filter(Boolean)
   }
 
-  async exec(name: string, argv: string[], timeoutMs: number): Promise<{ code: number; said: string }> {
-    const signal = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(this.#signal ? [this.#signal] : [])])
+  async exec(name: string, argv: string[], timeoutMs: number, stop: AbortSignal): Promise<{ code: number; said: string }> {
+    const signal = AbortSignal.any([AbortSignal.timeout(timeoutMs), stop])
     try {
       await tool('docker', ['exec', name, ...argv], { signal })
       return { code: 0, said: '' }
     } catch (error) {
-      this.#signal?.throwIfAborted()
+      stop.throwIfAborted()
       if (signal.aborted) return { code: 124, said: `no end within ${timeoutMs / 1000} s` }
       if (error instanceof BakeError && error.code === 'tool_failed')
         return { code: 1, said: error.message.split('\n').at(-1) ?? '' }
@@ -98,13 +93,14 @@ export class DockerContainers {
 
   async #inspect(names: string[]) {
     const all = inspected.parse(JSON.parse(await this.#docker(['container', 'inspect', ...names])))
-    return all.map(({ Name, Config, State, HostConfig }) => ({
+    return all.map(({ Name, Config, State, NetworkSettings, HostConfig }) => ({
       name: Name.replace(/^\//, ''),
       labels: Config.Labels ?? {},
       running: State.Running,
       exitCode: State.ExitCode,
       ...(State.Health && { health: State.Health.Status }),
       startedAt: Date.parse(State.StartedAt),
+      address: Object.values(NetworkSettings.Networks ?? {}).flatMap(({ IPAddress }) => IPAddress || [])[0] ?? '',
       restart: HostConfig.RestartPolicy.Name || 'no',
     }))
   }
@@ -140,9 +136,9 @@ export const localNetwork = {
       asking.on('close', () => resolve(undefined))
       asking.end()
     }),
-  accepts: (port: number, timeoutMs: number): Promise<boolean> =>
+  accepts: (host: string, port: number, timeoutMs: number): Promise<boolean> =>
     new Promise((resolve) => {
-      const socket = connect({ host: '127.0.0.1', port, timeout: timeoutMs })
+      const socket = connect({ host, port, timeout: timeoutMs })
       const end = (well: boolean) => {
         resolve(well)
         socket.destroy()

@@ -13,7 +13,7 @@ interface Place {
 }
 
 /** What `bake ami` and `bake prune` write into the ledger. Claims of images are beside those of machines. */
-const BAKED = ['bakes/', 'beats/', 'claims/', 'logs/', 'machines/', 'release-machines/', 'releases/']
+const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'release-machines/', 'releases/']
 const PRUNED = ['claims/', 'prunes/']
 
 /** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html: what has no permissions by resource. */

@@ -1,6 +1,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { keys } from '../../src/names.ts'
 import { type Policy, policiesFor, policyNotes, type Role } from '../../src/setup/policies.ts'
 import type { MachineRole } from '../../src/setup/policies-machine.ts'
 import type { SetupTarget } from '../../src/setup/types.ts'
@@ -211,6 +212,28 @@ describe('what each may reach', () => {
     expect(Object.keys(policies)).toEqual(['person', 'worker', 'builder', 'setup'])
     expect(Object.keys(all).slice(4)).toEqual(['baker', 'prover', 'pruner'])
     expect(policyNotes({ ...target, machine })).toEqual([expect.stringContaining('baker and prover')])
+  })
+
+  test('who bakes may write every document that baking makes', () => {
+    const sources = globSync(fileURLToPath(new URL('../../src/ami/*.ts', import.meta.url))).map((path) =>
+      readFileSync(path, 'utf8'),
+    )
+    const used = new Set(sources.flatMap((text) => [...text.matchAll(/\bkeys\.(\w+)\(/g)].map(([, name]) => name!)))
+    expect([...used].sort()).toEqual(['bake', 'base', 'log', 'machine', 'prune', 'release', 'releaseMachine', 'releaseMachines'])
+    const written = [
+      keys.bake('b'),
+      keys.base('0'),
+      keys.log('b', 0),
+      keys.machine('i', 0),
+      keys.release('v1'),
+      keys.releaseMachine('v1', 'i'),
+    ]
+    const may = reach(all.baker, 's3:PutObject').map((arn) => arn.replace('arn:aws:s3:::ledger/team-a/', '').replace('*', ''))
+    for (const key of written)
+      expect(
+        may.some((prefix) => key.startsWith(prefix)),
+        key,
+      ).toBe(true)
   })
 
   test('what changes or deletes takes the project’s tag; only launch templates have none', () => {

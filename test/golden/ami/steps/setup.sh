@@ -154,12 +154,25 @@ is_content() {
     # Gone when the step `clean` is done.
     /etc/ssh/ssh_host_*) [ "$2" = setup ]; return ;;
   esac
+  unchanged "$1"
+}
+
+# unchanged PATH: whether it is as its package brought it
+unchanged() {
+  local path said
   if command -v dpkg-query >/dev/null; then
-    dpkg-query --search "$1" 2>/dev/null | grep -qF -e ": $1" && return 0
-    # Named as it was before /usr was merged.
-    [ "${1#/usr}" != "$1" ] && dpkg-query --search "${1#/usr}" 2>/dev/null | grep -qF -e ": ${1#/usr}" && return 0
+    # Some are named as they were before /usr was merged.
+    for path in "$1" "${1#/usr}"; do
+      said=$(dpkg-query --search "$path" 2>/dev/null | grep -F -e ": $path" | head -n 1) || continue
+      said=${said%": $path"}
+      said=$(dpkg --verify "${said%%,*}" 2>/dev/null) || true
+      [[ $said != *" $path"* ]]
+      return
+    done
   fi
-  command -v rpm >/dev/null && rpm --query --file "$1" >/dev/null 2>&1
+  command -v rpm >/dev/null && rpm --query --file "$1" >/dev/null 2>&1 || return 1
+  said=$(rpm --verify --file "$1" 2>/dev/null) || true
+  ! grep -qE '^..5' <<<"$(grep -F -e " $1" <<<"$said")"
 }
 
 # explain DISK setup|scan: of lines KIND NEEDLE OFFSET those that must not be there, in words. What scan finds of keys in deleted files goes to $work/erase.
@@ -172,7 +185,11 @@ explain() {
   file_systems "$1" | while IFS= read -r path; do find "$path" -xdev -type f -size +15c -print0; done |
     { xargs -0 -r grep -lsaF -f "$work/needles" -- || true; } >"$work/files"
   while read -r kind needle offset; do
-    [ -z "${told[$kind $needle]-}" ] || continue
+    if [ -n "${told[$kind $needle]-}" ]; then
+      # It is there more than once: each place is erased.
+      [ "${told[$kind $needle]}" != erase ] || echo "$kind $needle $offset" >>"$work/erase"
+      continue
+    fi
     told[$kind $needle]=1
     case $kind in
       aws-key) what="an AWS access key id (${needle:0:4}…)" ;;
@@ -188,6 +205,7 @@ explain() {
     [ "$found" = no ] || continue
     if [ "$2" = scan ] && [ "$kind" = private-key ]; then
       echo "$kind $needle $offset" >>"$work/erase"
+      told[$kind $needle]=erase
     else
       echo "$what is on $1 at byte $offset, in a file that was deleted again"
     fi
