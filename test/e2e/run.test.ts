@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { chooseAccelerator } from '../../src/io/qemu-accelerator.ts'
+import { waitFor } from '../../src/wait.ts'
 import { runBake, startBake } from '../support/bake.ts'
 import { baseDisk } from '../support/base-disk.ts'
 import { bootsMachines } from '../support/boots-machines.ts'
@@ -25,7 +26,8 @@ describe.skipIf(!bootsMachines)('bake run', () => {
     timeout: BOOT_MS,
   }, async () => {
     const before = await baseDisk()
-    const input = 'echo "kernel $(uname -r)"; systemctl is-active docker; touch /was-here; exit\n'
+    const input =
+      'echo "kernel $(uname -r)"; until systemctl is-active --quiet docker; do sleep 1; done; systemctl is-active docker; touch /was-here; exit\n'
     const { code, stdout, stderr } = await runBake(['run', before.disk, '--shell'], { cwd: dir, env, input })
     expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: expect.stringMatching(/^kernel \d.*-cloud-amd64\nactive\n$/) })
     expect(stderr).toMatch(/software emulation/)
@@ -38,7 +40,13 @@ describe.skipIf(!bootsMachines)('bake run', () => {
     await using running = startBake(['run', disk, '--port', '0:22'], { cwd: dir, env })
     const told = await running.waitFor('stderr', /127\.0\.0\.1:\d+ leads to the machine's port 22/)
     await running.waitFor('stderr', /login:/, BOOT_MS / 2)
-    expect(await greeting(Number(/:(\d+) /.exec(told)![1]))).toMatch(/^SSH-2\.0-OpenSSH/)
+    // The prompt may come before the server.
+    const said = await waitFor(() => greeting(Number(/:(\d+) /.exec(told)![1])).catch(() => undefined), {
+      what: 'the SSH server',
+      deadlineMs: 120_000,
+      intervalMs: 1000,
+    })
+    expect(said).toMatch(/^SSH-2\.0-OpenSSH/)
     running.kill('SIGINT')
     await running.waitFor('stderr', /reboot: Power down/, 120_000)
     expect(await running.wait()).toMatchObject({ code: 0 })

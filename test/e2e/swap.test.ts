@@ -7,6 +7,8 @@ import { waitFor } from '../../src/wait.ts'
 import { makeProject, type TestProject } from '../support/project.ts'
 
 const run = promisify(execFile)
+/** Several swaps each, beside other tests. */
+const SWAPS = { timeout: 300_000 }
 const STACK = `stack-${process.pid}`
 
 let project: TestProject
@@ -58,7 +60,7 @@ interface Done {
   services: { service: string; status: string; image: string }[]
 }
 
-test('a commit runs, and the next one in its place', async () => {
+test('a commit runs, and the next one in its place', SWAPS, async () => {
   const first = await swap('--json')
   expect(first, first.stderr).toMatchObject({ code: 0 })
   const { services } = JSON.parse(first.stdout) as Done
@@ -89,7 +91,7 @@ describe('what ran before runs again, and the reason is told, when the new one',
       /web: what ran before runs again: not healthy after 2 s: nothing answers there/,
     ],
     ['ends', 'echo no database; exit 7\n', /web: what ran before runs again: its container ended with 7\n.*\| no database/],
-  ])('%s', async (_, start, why) => {
+  ])('%s', SWAPS, async (_, start, why) => {
     await change({ 'web/start.sh': start, 'web/index.html': 'bad\n', 'bake.yaml': yaml('2s') })
     const result = await swap('--image', 'web', '--atomic')
     expect(result, result.stderr).toMatchObject({ code: 3, stderr: expect.stringMatching(why) })
@@ -99,7 +101,7 @@ describe('what ran before runs again, and the reason is told, when the new one',
   })
 })
 
-test('killed while the new one starts: what ran before runs again with the next swap', async () => {
+test('killed while the new one starts: what ran before runs again with the next swap', SWAPS, async () => {
   await change({ 'web/start.sh': 'busybox sleep 5; exec busybox httpd -f -p 3000 -h /www\n', 'web/index.html': 'three\n' })
   const running = project.start(['swap', '--stack', STACK])
   await running.waitFor('stderr', /^web {2}starting/)
@@ -121,7 +123,7 @@ test('killed while the new one starts: what ran before runs again with the next 
   expect(await containers()).toEqual(OURS)
 })
 
-test('two at once: the second is refused', async () => {
+test('two at once: the second is refused', SWAPS, async () => {
   await change({ 'web/index.html': 'four\n' })
   await using first = project.start(['swap', '--stack', STACK])
   await first.waitFor('stderr', /^web {2}starting/)
@@ -130,7 +132,7 @@ test('two at once: the second is refused', async () => {
   expect(await page()).toBe('four\n')
 })
 
-test('Ctrl-C puts back what ran', async () => {
+test('Ctrl-C puts back what ran', SWAPS, async () => {
   const before = await page()
   await change({ 'web/start.sh': 'exec busybox sleep 100000\n' })
   await using running = project.start(['swap', '--stack', STACK])
@@ -142,7 +144,7 @@ test('Ctrl-C puts back what ran', async () => {
   await change({ 'web/start.sh': WELL })
 })
 
-test('a port that somebody else has: what ran before runs again', async () => {
+test('a port that somebody else has: what ran before runs again', SWAPS, async () => {
   await change({ 'bake.yaml': yaml().replace(`"127.0.0.1:${port}:3000"`, `"127.0.0.1:${port}:3000", "127.0.0.1:${other}:3001"`) })
   const name = `bake-other-${process.pid}`
   await run('docker', [
@@ -165,7 +167,7 @@ test('a port that somebody else has: what ran before runs again', async () => {
   await change({ 'bake.yaml': yaml() })
 })
 
-test('bad input is one clear error, and nothing is changed', async () => {
+test('bad input is one clear error, and nothing is changed', SWAPS, async () => {
   const runs = async (...args: string[]) => project.bake(['swap', ...args])
   expect(await runs('--stack', `${STACK}x`)).toMatchObject({
     code: 2,
@@ -180,7 +182,7 @@ test('bad input is one clear error, and nothing is changed', async () => {
   expect(await page()).toBe('four\n')
 })
 
-test('--down removes all of it', async () => {
+test('--down removes all of it', SWAPS, async () => {
   expect((await swap('--down')).stdout.trim().split('\n').sort()).toEqual(OURS)
   expect(await containers()).toEqual([])
 })
