@@ -66,8 +66,10 @@ export const packerDiskBaker = (world: PackerDiskWorld): Baker => ({
         run.signal,
       )
       await world.overlay(join(run.dir, 'base.qcow2'), base, run.signal)
+      await writeFile(join(run.dir, QEMU), qemuScript(base.architecture), { mode: 0o755 })
       await write({
         accelerator,
+        qemu: `./${QEMU}`,
         cpu: cpuModel(base.architecture, accelerator),
         ssh_private_key_file: key.privateKeyPath,
         smbios: Object.entries(keyCredentials(key.publicKey)).map(
@@ -85,6 +87,17 @@ export const packerDiskBaker = (world: PackerDiskWorld): Baker => ({
     return { kind: 'disk', path, format: 'qcow2', sizeBytes: (await stat(path)).size }
   },
 })
+
+const QEMU = 'qemu.sh'
+
+/** SIGKILL of bake ends Packer, and that of Packer must end its machine: nobody else would (prctl(2), PR_SET_PDEATHSIG). */
+const qemuScript = (architecture: DiskBase['architecture']): string => {
+  const command = architecture === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64'
+  return `#!/bin/sh
+if command -v setpriv >/dev/null 2>&1; then exec setpriv --pdeathsig KILL -- ${command} "$@"; fi
+exec ${command} "$@"
+`
+}
 
 /** Writes what Packer works on, validates it, builds. Gives the artifact's id. `prepare` writes the variables. */
 export async function runPacker(

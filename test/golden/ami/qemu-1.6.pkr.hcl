@@ -24,6 +24,12 @@ variable "smbios" {
   default = []
 }
 
+# A name in PATH, or a path.
+variable "qemu" {
+  type    = string
+  default = "qemu-system-x86_64"
+}
+
 variable "accelerator" {
   type    = string
   default = "tcg"
@@ -79,7 +85,7 @@ variable "manifest" {
 }
 
 source "qemu" "machine" {
-  qemu_binary      = "qemu-system-x86_64"
+  qemu_binary      = var.qemu
   machine_type     = "q35"
   accelerator      = var.accelerator
   cpus             = var.cpus
