@@ -105,7 +105,11 @@ export async function buildTemplate(packer: Packer, run: PackerRun): Promise<str
   )
   run.signal.throwIfAborted()
   if (exit !== 0)
-    throw failed('packer_failed', errors.at(-1) ?? `packer build ended with ${exit}`, { ids: { packer: packer.version } })
+    throw failed(
+      'packer_failed',
+      (errors.at(-1) ?? exit === null) ? 'packer build was killed' : `packer build ended with ${exit}`,
+      { ids: { packer: packer.version } },
+    )
   const manifest = manifestSchema.parse(JSON.parse(await readFile(join(run.dir, 'packer-manifest.json'), 'utf8')))
   const built = manifest.builds.find((build) => build.packer_run_uuid === manifest.last_run_uuid)
   if (!built) throw failed('packer_failed', "Packer's manifest doesn't name the build of its last run")

@@ -71,7 +71,7 @@ describe.skipIf(!bootsMachines)('nothing is left when SIGKILL ends', () => {
     process.kill(pid!, 'SIGKILL')
     const { code, stderr } = await running.wait()
     expect(code, stderr.slice(-2000)).toBe(3)
-    expect(stderr).toMatch(/Packer/)
+    expect(stderr).toMatch(/rehearse: packer build was killed/)
     expect(await machines()).toEqual([])
     const { bakes, kept, secrets } = await left()
     expect({ bakes, kept, secrets: secrets.filter((name) => !before.has(name)) }).toEqual({ bakes: [], kept: [], secrets: [] })

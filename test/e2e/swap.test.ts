@@ -20,7 +20,7 @@ beforeAll(async () => {
     'bake.yaml': yaml(),
     'web/busybox': { executable: await readFile('/bin/busybox') },
     'web/Dockerfile':
-      'FROM scratch\nCOPY busybox /bin/\nENV PATH=/bin\nCOPY start.sh index.html /www/\nCMD ["busybox", "sh", "/www/start.sh"]\n',
+      'FROM scratch\nSTOPSIGNAL SIGKILL\nCOPY busybox /bin/\nENV PATH=/bin\nCOPY start.sh index.html /www/\nCMD ["busybox", "sh", "/www/start.sh"]\n',
     'web/start.sh': WELL,
     'web/index.html': 'one\n',
   })
