@@ -107,7 +107,7 @@ export async function buildTemplate(packer: Packer, run: PackerRun): Promise<str
   if (exit !== 0)
     throw failed(
       'packer_failed',
-      (errors.at(-1) ?? exit === null) ? 'packer build was killed' : `packer build ended with ${exit}`,
+      errors.at(-1) ?? (exit === null ? 'packer build was killed' : `packer build ended with ${exit}`),
       { ids: { packer: packer.version } },
     )
   const manifest = manifestSchema.parse(JSON.parse(await readFile(join(run.dir, 'packer-manifest.json'), 'utf8')))
