@@ -1,10 +1,10 @@
 import { mkdir, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cpuModel } from '../cpu-model.ts'
 import { BakeError, failed } from '../errors.ts'
 import type { Packer, PackerRun } from '../io/packer.ts'
 import type { Backing } from '../io/qemu-img.ts'
 import type { SshKey } from '../io/ssh-key.ts'
+import { cpuModel, qemuProgram } from '../qemu-names.ts'
 import type { Baked, BakeRun, Baker, DiskBase, ImageReference, MachinePlan } from './machine.ts'
 import type { BootDisk } from './machines.ts'
 import { PackerStory } from './packer-story.ts'
@@ -51,7 +51,7 @@ export const packerDiskBaker = (world: PackerDiskWorld): Baker => ({
     world.assertTools(['qemu-img', 'mkfs.vfat', 'mcopy', 'ssh-keygen'])
   },
   async prevalidate({ base }) {
-    world.assertTools([base.architecture === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64'])
+    world.assertTools([qemuProgram(base.architecture)])
   },
   async bake(plan: MachinePlan, run: BakeRun): Promise<Baked> {
     const { base } = plan
@@ -92,7 +92,7 @@ const QEMU = 'qemu.sh'
 
 /** SIGKILL of bake ends Packer, and that of Packer must end its machine: nobody else would (prctl(2), PR_SET_PDEATHSIG). */
 const qemuScript = (architecture: DiskBase['architecture']): string => {
-  const command = architecture === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64'
+  const command = qemuProgram(architecture)
   return `#!/bin/sh
 if command -v setpriv >/dev/null 2>&1; then exec setpriv --pdeathsig KILL -- ${command} "$@"; fi
 exec ${command} "$@"

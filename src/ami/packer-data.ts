@@ -1,3 +1,4 @@
+import { qemuProgram } from '../qemu-names.ts'
 import { TAG } from './aws-tags.ts'
 import type { AmiBase, DiskBase, MachinePlan } from './machine.ts'
 import { instanceTypeOf } from './machine-type.ts'
@@ -14,10 +15,9 @@ type Plan = Omit<MachinePlan, 'rendered'>
 
 export const qemuData = ({ architecture, firmware }: DiskBase) => ({
   source: 'qemu',
+  binary: qemuProgram(architecture),
   uefi: firmware === 'uefi',
-  ...(architecture === 'amd64'
-    ? { binary: 'qemu-system-x86_64', machineType: 'q35' }
-    : { binary: 'qemu-system-aarch64', machineType: 'virt' }),
+  machineType: architecture === 'amd64' ? 'q35' : 'virt',
 })
 
 export const amazonData = (plan: Plan, base: AmiBase) => ({

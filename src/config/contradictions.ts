@@ -77,11 +77,9 @@ function checkImages(images: Table, report: Report): void {
 }
 
 function checkMachine(machine: Table, images: string[], report: Report): void {
-  if (machine.base !== undefined) exactlyOne(['machine', 'base'], table(machine.base), ['ami', 'disk'], report)
-  list(machine.also).forEach((other, index) => {
-    const one = table(other)
-    if (one.base !== undefined) exactlyOne(['machine', 'also', String(index), 'base'], table(one.base), ['ami', 'disk'], report)
-  })
+  const also = list(machine.also).map((one, index) => ({ at: ['machine', 'also', String(index)], one: table(one) }))
+  for (const { at, one } of [{ at: ['machine'], one: machine }, ...also])
+    if (one.base !== undefined) exactlyOne([...at, 'base'], table(one.base), ['ami', 'disk'], report)
   const services = table(machine.services)
   const names = Object.keys(services)
   const taken = new Map<string, string>()

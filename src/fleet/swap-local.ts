@@ -29,7 +29,7 @@ export interface SwapWorld {
 
 export interface Swapped {
   service: string
-  /** `<repository>@<digest>` that runs now; absent when none does. */
+  /** `<repository>@<digest>` that was asked for, once it runs; absent when it doesn't. */
   image?: string
   /** `unchanged`: it ran already. `kept`: the new one was not well, what ran before runs. `failed`: and nothing ran before. */
   status: 'swapped' | 'unchanged' | 'kept' | 'failed'
@@ -123,7 +123,7 @@ async function replace(service: RunnableService, world: SwapWorld): Promise<Swap
       next: `docker rm --force ${name}    if nobody needs it, or call the stack or the service something else`,
       ids: { container: name },
     })
-  const policy = service.restart === 'no' ? 'no' : service.restart
+  const policy = service.restart
   // One whose swap was killed before it was seen to be well is none that runs already.
   if (before?.running && before.labels[LABELS.run] === run && (await fault(service, before, world)) === undefined) {
     if (before.restart !== policy) await containers.setRestart(name, policy)

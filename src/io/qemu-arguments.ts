@@ -1,4 +1,4 @@
-import { cpuModel } from '../cpu-model.ts'
+import { cpuModel } from '../qemu-names.ts'
 import type { Backing } from './qemu-img.ts'
 
 /** A TCP port of this machine that leads to one of the virtual machine. */

@@ -1,6 +1,7 @@
 import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { unavailable } from '../errors.ts'
+import { qemuProgram } from '../qemu-names.ts'
 import { spawnChild } from './child.ts'
 import { ConsoleLines } from './console-lines.ts'
 import { followFile } from './follow-file.ts'
@@ -62,7 +63,7 @@ export async function bootMachine(options: BootOptions): Promise<Machine> {
 }
 
 async function start(own: string, options: BootOptions): Promise<Machine> {
-  const command = options.architecture === 'amd64' ? 'qemu-system-x86_64' : 'qemu-system-aarch64'
+  const command = qemuProgram(options.architecture)
   const seed: ExtraDisk[] = options.seed === undefined ? [] : [{ path: options.seed, format: 'raw', serial: 'bake-seed' }]
   const args = machineArguments({
     ...options,
