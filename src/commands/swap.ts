@@ -41,8 +41,11 @@ Stacks with local: true run machine.services of bake.yaml on this machine's engi
       ...(branch !== undefined && { branch }),
       ...(release !== undefined && { release }),
     }
-    const done = await swap({ stack, images, ...what, atomic, emit: this.emit, settled: this.settled, signal })
-    for (const { service, image = '' } of done.services) this.log(`${service}  ${image}`)
+    const { done, failure } = await swap({ stack, images, ...what, atomic, emit: this.emit, settled: this.settled, signal })
+    for (const { service, image } of done.services) if (image !== undefined) this.log(`${service}  ${image}`)
+    // With --json what was done is told beside the error.
+    this.partial = done
+    if (failure) throw failure
     return done
   }
 }

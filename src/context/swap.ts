@@ -5,7 +5,7 @@ import { referencesOf } from '../ami/images.ts'
 import type { ImageReference } from '../ami/machine.ts'
 import { resolveRelease } from '../ami/release.ts'
 import { type Config, nearest, type ServiceDefinition } from '../config.ts'
-import { errnoOf, refused } from '../errors.ts'
+import { type BakeError, errnoOf, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { downLocal, type Swapped, type SwapWorld, swapFailed, swapLocal } from '../fleet/swap-local.ts'
 import { DockerContainers, localNetwork } from '../io/containers.ts'
@@ -13,6 +13,12 @@ import { tryLock } from '../io/host/lock.ts'
 import { prepareStateDir } from '../io/host/state-dir.ts'
 import { imageSource, lazyAsker } from './ami-images.ts'
 import { openCheckout, openProject, type Project } from './project.ts'
+
+export interface SwapResult {
+  done: { stack: string; commit: string; services: Swapped[] }
+  /** When a service was not well: the others may run as asked. */
+  failure?: BakeError
+}
 
 export interface SwapRequest {
   stack: string
@@ -29,9 +35,9 @@ export interface SwapRequest {
 
 /**
  * `bake swap`: builds what is missing and replaces the containers of a stack. Throws unknown_stack, machine_missing, unknown_image, stack_busy or not_built
- * (exit 2), what building throws, and swap_failed (exit 3).
+ * (exit 2) and what building throws; swap_failed (exit 3) is its `failure`.
  */
-export async function swap(request: SwapRequest): Promise<{ stack: string; commit: string; services: Swapped[] }> {
+export async function swap(request: SwapRequest): Promise<SwapResult> {
   const { stack, emit, signal } = request
   const project = await openProject()
   const services = servicesOf(project.config, request)
@@ -48,9 +54,8 @@ export async function swap(request: SwapRequest): Promise<{ stack: string; commi
     if (envFrom.length > 0)
       emit({ type: 'notice', level: 'info', text: `${name}  env_from is not read on this machine: proof.env stands in` })
   const swapped = await swapLocal(runnable, request, { ...held.world, emit, signal })
-  const error = swapFailed(stack, swapped)
-  if (error) throw error
-  return { stack, commit, services: swapped }
+  const failure = swapFailed(stack, swapped)
+  return { done: { stack, commit, services: swapped }, ...(failure && { failure }) }
 }
 
 /** `bake swap --down`: names of the containers that were removed. */

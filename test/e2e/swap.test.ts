@@ -94,8 +94,17 @@ describe('what ran before runs again, and the reason is told, when the new one',
   ])('%s', SWAPS, async (_, start, why) => {
     await change({ 'web/start.sh': start, 'web/index.html': 'bad\n', 'bake.yaml': yaml('2s') })
     const result = await swap('--image', 'web', '--atomic')
-    expect(result, result.stderr).toMatchObject({ code: 3, stderr: expect.stringMatching(why) })
+    expect(result, result.stderr).toMatchObject({ code: 3, stderr: expect.stringMatching(why), stdout: '' })
     expect(await page()).toBe('two\n')
+    const document = JSON.parse((await swap('--image', 'web', '--json')).stdout) as Done & { error: { code: string } }
+    // The other service that runs this image goes all the same.
+    expect(document).toMatchObject({
+      services: [
+        { service: 'web', status: 'kept' },
+        { service: 'jobs', status: 'swapped' },
+      ],
+      error: { code: 'swap_failed' },
+    })
     expect(await containers()).toEqual(OURS)
     await change({ 'web/start.sh': WELL, 'bake.yaml': yaml() })
   })
