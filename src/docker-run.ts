@@ -1,4 +1,4 @@
-import type { ServiceDefinition } from './config.ts'
+import type { Health, ServiceDefinition } from './config.ts'
 
 /** A service with the image that it runs. */
 export interface RunnableService extends ServiceDefinition {
@@ -16,6 +16,9 @@ export interface DockerRun {
 
 /** A container's name, and its unit's without `.service`. */
 export const unitName = (service: Pick<ServiceDefinition, 'name'>): string => `bake-${service.name}`
+
+/** How long its health check may take; 60 s unless bake.yaml says otherwise. */
+export const withinSeconds = (health: Health | undefined): number => health?.withinSeconds ?? 60
 
 export const imageOf = ({ reference }: Pick<RunnableService, 'reference'>): string =>
   `${reference.repository}@${reference.digest}`

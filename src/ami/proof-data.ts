@@ -1,6 +1,7 @@
 import type { StandIn } from '../config.ts'
+import { withinSeconds } from '../docker-run.ts'
 import { type ImageReference, type MachinePlan, type Service, standInTag } from './machine.ts'
-import { healthData, withinSeconds } from './service-data.ts'
+import { healthData } from './service-data.ts'
 
 /** What proof.sh is made of: stand-ins that several services describe alike are one container. */
 export function proofData({ services, standIns }: Pick<MachinePlan, 'services' | 'standIns'>) {

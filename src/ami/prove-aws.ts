@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { withinSeconds } from '../docker-run.ts'
 import { BakeError, messageOf, refused } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
 import type { Ec2Images } from '../io/ec2-images.ts'
@@ -16,7 +17,6 @@ import { type BakeLine, withBakeLine } from './user-data.ts'
 const BOOT_SECONDS = 900
 /** For a container's start, beside what its health check may take (60 s unless bake.yaml says otherwise) and what counts as started. */
 const PER_SERVICE_SECONDS = 60
-const WITHIN_SECONDS = 60
 const POLL_MS = 10_000
 /** A console is posted some time after its instance has ended. */
 const POSTED_WITHIN_MS = 240_000
@@ -195,6 +195,6 @@ async function readToTheEnd(
 }
 
 const limitSeconds = ({ services }: MachinePlan, bootSeconds: number): number =>
-  services.reduce((sum, { health }) => sum + (health?.withinSeconds ?? WITHIN_SECONDS) + PER_SERVICE_SECONDS, bootSeconds)
+  services.reduce((sum, { health }) => sum + withinSeconds(health) + PER_SERVICE_SECONDS, bootSeconds)
 
 const note = (run: BakeRun, level: 'info' | 'warning', text: string) => run.tell({ type: 'note', level, text, t: Date.now() })

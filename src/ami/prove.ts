@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { withinSeconds } from '../docker-run.ts'
 import { failed } from '../errors.ts'
 import type { BakeRun, ImageReference, Proof, ProvenBoot, Service } from './machine.ts'
 import type { BootDisk, MachineBoot, Machines } from './machines.ts'
@@ -15,8 +16,6 @@ const PER_STAND_IN_SECONDS = { kvm: 60, tcg: 240 } as const
 const STARTED_SECONDS = 20
 /** For services that nobody here knows. */
 const UNKNOWN_SERVICES_SECONDS = 600
-/** As bake.yaml's default for `within`. */
-const WITHIN_SECONDS = 60
 /** Names the throwaway disk that stand-ins come on: a tar of `docker save` from its first byte on. */
 const STAND_INS_SERIAL = 'bake-standins'
 /** Memory that nobody uses costs nothing here. */
@@ -117,9 +116,7 @@ async function proveBoot(network: 'none' | 'dead', shared: Shared, run: Run, mac
 
 /** As long as it may take before something hangs. */
 function limitSeconds({ services, standIns, expected }: ProofAsk, accelerator: 'kvm' | 'tcg'): number {
-  const each = services.map(
-    ({ health }) => (health?.withinSeconds ?? WITHIN_SECONDS) + STARTED_SECONDS + PER_SERVICE_SECONDS[accelerator],
-  )
+  const each = services.map(({ health }) => withinSeconds(health) + STARTED_SECONDS + PER_SERVICE_SECONDS[accelerator])
   const all = expected === undefined ? UNKNOWN_SERVICES_SECONDS : each.reduce((sum, one) => sum + one, 0)
   return BOOT_SECONDS[accelerator] + standIns.length * PER_STAND_IN_SECONDS[accelerator] + all
 }

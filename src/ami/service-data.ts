@@ -1,10 +1,8 @@
 import type { Health, PortMapping, ServiceDefinition } from '../config.ts'
-import { dockerRun, unitName } from '../docker-run.ts'
+import { dockerRun, unitName, withinSeconds } from '../docker-run.ts'
 import { refused } from '../errors.ts'
 import type { Service } from './machine.ts'
 
-/** As bake.yaml's default for `within`. */
-const WITHIN_SECONDS = 60
 /** For docker, before a health check begins to count. */
 const START_SECONDS = 30
 /** For what is read from AWS before (templates/boot/env-from.py.hbs), and its copy. */
@@ -27,7 +25,7 @@ export interface HealthData {
 /** `ports`: of a service, whose tcp port is one of the machine's; it is asked for at the container's own address. */
 export function healthData(health: Health | undefined, ports: PortMapping[] = []): HealthData {
   const none = { http: null, https: null, tcp: null, command: null, running: false }
-  if (health === undefined) return { ...none, kind: 'running', running: true }
+  if (health === undefined || 'own' in health) return { ...none, kind: 'running', running: true }
   if ('command' in health) return { ...none, kind: 'command', command: { argv: health.command } }
   if ('tcp' in health) {
     const port = ports.find(({ host, protocol }) => host === health.tcp && protocol === 'tcp')?.container ?? health.tcp
@@ -39,8 +37,6 @@ export function healthData(health: Health | undefined, ports: PortMapping[] = []
   // An address in brackets is one only in a URL.
   return { ...none, kind: 'http', http: { address: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 80), target, host } }
 }
-
-export const withinSeconds = (health: Health | undefined): number => health?.withinSeconds ?? WITHIN_SECONDS
 
 function parseUrl(text: string) {
   try {

@@ -88,10 +88,9 @@ function checkMachine(machine: Table, images: string[], report: Report): void {
     const service = table(value)
     if (typeof service.image === 'string' && !images.includes(service.image))
       report([...at, 'image'], `there is no image ${JSON.stringify(service.image)} in images`, nearest(service.image, images))
-    if (service.health !== undefined) exactlyOne([...at, 'health'], table(service.health), healthKinds, report)
+    checkHealth([...at, 'health'], service.health, report)
     for (const [other, stand] of Object.entries(table(table(service.proof).with)))
-      if (table(stand).health !== undefined)
-        exactlyOne([...at, 'proof', 'with', other, 'health'], table(table(stand).health), healthKinds, report)
+      checkHealth([...at, 'proof', 'with', other, 'health'], table(stand).health, report)
     list(service.ports).forEach((text, index) => {
       const port = typeof text === 'string' ? parsePort(text) : undefined
       if (port === undefined) return
@@ -130,6 +129,14 @@ function checkNotify(path: string[], notify: Table, images: string[], report: Re
     if (typeof image === 'string' && !images.includes(image))
       report([...path, 'images', String(at)], `there is no image ${JSON.stringify(image)} in images`, nearest(image, images))
   })
+}
+
+/** `within` alone: more time for the image's own check. */
+function checkHealth(path: string[], health: unknown, report: Report): void {
+  if (health === undefined) return
+  const given = table(health)
+  if (given.within === undefined || healthKinds.some((kind) => given[kind] !== undefined))
+    exactlyOne(path, given, healthKinds, report)
 }
 
 function exactlyOne(path: string[], value: Table, kinds: readonly string[], report: Report): void {

@@ -57,7 +57,9 @@ const service = z.strictObject({
     .optional()
     .describe("docker's log driver."),
   imds: z.boolean().optional().describe('Needs the instance metadata service; proven on AWS only.'),
-  health: health.optional().describe('When the service counts as up. One kind.'),
+  health: health
+    .optional()
+    .describe('When the service counts as up. One kind, or none: the HEALTHCHECK of the image, else that it runs.'),
   proof: z
     .strictObject({
       env: variables.optional().describe('Environment while proven, in place of a missing env_file.'),

@@ -86,7 +86,9 @@ function resolveHealth(raw: RawService['health']): Health | undefined {
   if (raw === undefined) return undefined
   const within = raw.within === undefined ? {} : { withinSeconds: parseDuration(raw.within) }
   if (raw.http !== undefined) return { http: raw.http, ...within }
-  return raw.tcp === undefined ? { command: wordsOf(raw.command)!, ...within } : { tcp: raw.tcp, ...within }
+  if (raw.tcp !== undefined) return { tcp: raw.tcp, ...within }
+  const command = wordsOf(raw.command)
+  return command === undefined ? { own: true, ...within } : { command, ...within }
 }
 
 export function resolveStack(name: string, raw: RawStack): StackDefinition {

@@ -35,7 +35,8 @@ export interface AwsSettings {
   bucket: string
 }
 
-export type Health = ({ http: string } | { tcp: number } | { command: string[] }) & { withinSeconds?: number }
+/** Without a check of its own: the image's HEALTHCHECK, else that it runs. */
+export type Health = ({ http: string } | { tcp: number } | { command: string[] } | { own: true }) & { withinSeconds?: number }
 
 export interface PortMapping {
   /** Address on the instance; all when absent. */

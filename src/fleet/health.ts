@@ -12,7 +12,7 @@ export async function fault(
   container: Container,
   world: { containers: Containers; network: Network; now(): number; signal: AbortSignal },
 ): Promise<string | undefined> {
-  if (health === undefined) return ownFault(container, world.now())
+  if (health === undefined || 'own' in health) return ownFault(container, world.now())
   if ('http' in health) {
     const status = await world.network.status(health.http, PROBE_MS)
     if (status === undefined) return 'nothing answers there'

@@ -1,4 +1,4 @@
-import { imageOf, localRun, type RunnableService } from '../docker-run.ts'
+import { imageOf, localRun, type RunnableService, withinSeconds } from '../docker-run.ts'
 import { type BakeError, failed, messageOf, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { sha256 } from '../names.ts'
@@ -10,8 +10,6 @@ const LABELS = { project: 'bake.project', stack: 'bake.stack', service: 'bake.se
 const BEFORE = '.before'
 const STOP_SECONDS = 10
 const POLL_MS = 100
-/** As bake.yaml's default for `within`. */
-const WITHIN_SECONDS = 60
 const LAST_LINES = 20
 
 export interface SwapWorld {
@@ -160,7 +158,7 @@ const isExclusive = ({ ports, volumes }: RunnableService): boolean =>
 
 /** Throws with the reason and the container's last lines. */
 async function untilWell(service: RunnableService, name: string, world: SwapWorld): Promise<void> {
-  const within = service.health?.withinSeconds ?? WITHIN_SECONDS
+  const within = withinSeconds(service.health)
   const end = world.now() + within * 1000
   let why = 'it has only just started'
   for (;;) {

@@ -36,14 +36,15 @@ test('no control character of a build reaches a pipe', async () => {
 })
 
 test('a flood of log lines that is read arrives whole, in bounded memory', async () => {
-  const bake = startFixture(['story', '--flood', '500000', '--images', '0', '--json'])
+  const bake = startFixture(['story', '--flood', '2000000', '--images', '0', '--json'])
   // Counted as it comes, or the test would need the memory that it says bake doesn't.
   let [lines, stdout] = [0, '']
   bake.child.stderr!.removeAllListeners('data').on('data', (data: string) => (lines += data.split('\n').length - 1))
   bake.child.stdout!.on('data', (data: string) => (stdout += data))
   await bake.wait()
-  expect(lines).toBe(500_000 + 2 + 1)
-  expect(JSON.parse(stdout).rssMb).toBeLessThan(220)
+  expect(lines).toBe(2_000_000 + 2 + 1)
+  // 400 MB went through; 210 MB at a quarter of it as well, as the collector likes.
+  expect(JSON.parse(stdout).rssMb).toBeLessThan(300)
 })
 
 test('a reader that stands still costs log lines, not memory, and the loss is told', async () => {

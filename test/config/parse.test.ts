@@ -29,6 +29,12 @@ describe('a valid bake.yaml', () => {
     ])
   })
 
+  it("gives an image's own health check more time", () => {
+    const services = '    web: { image: web, health: { within: 5m } }\n'
+    const text = `project: shop\nimages:\n  web: {}\nmachine:\n  base: { disk: ./base.qcow2 }\n  services:\n${services}`
+    expect(parseConfig(text, 'bake.yaml').machine?.services[0]?.health).toEqual({ own: true, withinSeconds: 300 })
+  })
+
   it('fills in what is left out', () => {
     expect(image('{}')).toEqual({
       name: 'web',

@@ -195,6 +195,9 @@ describe('problems in bake.yaml', () => {
       '6 machine.services.a.image: there is no image "wep" in images (web)',
       '6 machine.services.a.health.tcp: must have only one of http, tcp, command, not http and tcp',
     ])
+    expect(services('a: { image: web, health: {} }')).toEqual([
+      '6 machine.services.a.health: must have one of http, tcp, command',
+    ])
     expect(services('a: { image: web, ports: ["80:1"] }\n    b: { image: api, ports: ["80:2/udp", "127.0.0.1:80:2"] }')).toEqual([
       '7 machine.services.b.ports.1: host port 80/tcp is taken by a already',
     ])

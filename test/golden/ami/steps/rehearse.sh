@@ -202,7 +202,7 @@ well=yes
 undo
 trap - EXIT
 # Once more, where the last lines are looked at.
-[ "$well" = yes ] || sed -n 's/^[^ ].*: failed, /bake: &/p' "$kit/checked" >&2
+[ "$well" = yes ] || sed -n 's/^[^ :]*: failed[:,] /bake: &/p' "$kit/checked" >&2
 [ "$well" = yes ] || fail 'not every service starts without a network (see above); stand-ins for what they need: services.*.proof in bake.yaml'
 
 listing | sort >"$kit/after"
