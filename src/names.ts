@@ -103,5 +103,11 @@ export const keys = {
   base: (hash: string) => `bases/${hash.slice(0, 32)}`,
   /** What a part of `bake prune` means to delete. */
   prune: (part: string) => `prunes/${branchSlug(part)}`,
+  /** What is delivered to a stack, one after the other; and the steps of each, as they are taken. */
+  allDeployments: 'deployments/',
+  deployments: (stack: string) => `deployments/${stack}/`,
+  deployment: (stack: string, n: number) => `deployments/${stack}/${entry(n)}`,
+  deploymentSteps: (stack: string, n: number) => `deployment-steps/${stack}/${entry(n)}/`,
+  deploymentStep: (stack: string, n: number, k: number) => `deployment-steps/${stack}/${entry(n)}/${entry(k)}`,
   layers: (target: string) => `layers/${sha256(target).slice(0, 32)}`,
 }

@@ -15,6 +15,8 @@ export interface PruneLedger extends Pick<ListWorld, 'has' | 'stateDir'> {
   /** How many releases, the newest, keep their images; all when undefined. */
   keep?: number | undefined
   now?(): number
+  /** Launch template versions that stacks run or go back to: `<template's id> <number>`. */
+  delivered(): Promise<ReadonlySet<string>>
 }
 
 /** What the ledger says of an image that was published. */

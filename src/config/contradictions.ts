@@ -1,9 +1,10 @@
 import { findCycle } from './cycle.ts'
 import type { SourceDocument } from './document.ts'
-import { healthKinds, stackKinds } from './machine-definition.ts'
+import { healthKinds } from './machine-definition.ts'
 import { notifyKinds } from './notify-definition.ts'
+import { stackKinds } from './stack-definition.ts'
 import { nearest } from './suggest.ts'
-import { parsePort } from './syntax.ts'
+import { parseDuration, parsePort } from './syntax.ts'
 import type { ConfigProblem } from './types.ts'
 
 type Table = Record<string, unknown>
@@ -110,6 +111,7 @@ function checkMachine(machine: Table, images: string[], report: Report): void {
 
 function checkStack(path: string[], stack: Table, services: string[], report: Report): void {
   exactlyOne(path, stack, stackKinds, report)
+  if (stack.rolling !== undefined) checkRolling([...path, 'rolling'], table(stack.rolling), stack, report)
   const service = table(table(stack.hooks).migrate).service
   if (typeof service === 'string' && !services.includes(service))
     report(
@@ -117,6 +119,24 @@ function checkStack(path: string[], stack: Table, services: string[], report: Re
       `there is no service ${JSON.stringify(service)} in machine.services`,
       nearest(service, services),
     )
+}
+
+const MAX_BAKE_SECONDS = 172_800
+/** What isn't a time is told elsewhere. */
+const seconds = (text: string): number => (/^(?:[0-9]+[wdhms])+$/.test(text) ? parseDuration(text) : 0)
+
+/** https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RefreshPreferences.html */
+function checkRolling(path: string[], rolling: Table, stack: Table, report: Report): void {
+  if (stack.autoscaling_group === undefined) report(path, 'is for stacks with autoscaling_group only')
+  const { min_healthy: min = 100, max_healthy: max = 110 } = rolling
+  if (Number(max) - Number(min) > 100) report([...path, 'max_healthy'], `must be at most 100 above min_healthy, ${String(min)}`)
+  if (typeof rolling.bake_time === 'string' && seconds(rolling.bake_time) > MAX_BAKE_SECONDS)
+    report([...path, 'bake_time'], 'must be at most 2d')
+  const points = list(rolling.checkpoints).map(Number)
+  if (points.some((point, index) => index > 0 && point <= points[index - 1]!)) report([...path, 'checkpoints'], 'must ascend')
+  else if (points.length > 0 && points.at(-1) !== 100)
+    report([...path, 'checkpoints'], 'must end with 100, or the rest is never replaced')
+  if (points.length === 0 && rolling.checkpoint_delay !== undefined) report([...path, 'checkpoint_delay'], 'needs checkpoints')
 }
 
 function checkNotify(path: string[], notify: Table, images: string[], report: Report): void {

@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { contextSource, duration, id, name, path, platform, registry, repository, size, ssmPath, variables } from './fields.ts'
-import { machine, stack } from './machine-definition.ts'
+import { machine } from './machine-definition.ts'
 import { notify } from './notify-definition.ts'
+import { stack } from './stack-definition.ts'
 
 /**
  * The definition of bake.yaml: shapes and values. What several settings must agree on is in contradictions.ts. The JSON Schema and the

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { command, duration, instancePath, name, path, port, portMapping, scalar, size, texts, variables } from './fields.ts'
+import { command, duration, instancePath, name, path, port, portMapping, size, texts, variables } from './fields.ts'
 
 const health = z.strictObject({
   http: z
@@ -132,26 +132,4 @@ export const machine = z.strictObject({
   launch_template: launchTemplate.optional(),
 })
 
-export const stack = z.strictObject({
-  targets: z
-    .record(
-      z.string().regex(/^(?:tag:.+|InstanceIds)$/, 'must be "tag:KEY" or InstanceIds'),
-      z.union([scalar, z.array(scalar).min(1)]),
-    )
-    .optional()
-    .describe('Instances by tag: { "tag:stack": dev-alice }.'),
-  autoscaling_group: z.string().min(1).max(255).optional().describe('Name of the group.'),
-  local: z.literal(true).optional().describe('Services run on the engine of this machine.'),
-  swappable: z.boolean().optional().describe('`bake swap` may replace images here.'),
-  hooks: z
-    .strictObject({
-      migrate: z
-        .strictObject({ service: name, command })
-        .optional()
-        .describe('Runs once, on one new instance, between old and new.'),
-    })
-    .optional(),
-})
-
-export const stackKinds = ['targets', 'autoscaling_group', 'local'] as const
 export const healthKinds = ['http', 'tcp', 'command'] as const

@@ -2,7 +2,7 @@ import type { Definition } from './definition.ts'
 import type { SourceDocument } from './document.ts'
 import { compact, given, order, variablesOf, wordsOf } from './plain.ts'
 import { normalPath, parseDuration, parsePort, parseSize } from './syntax.ts'
-import type { Health, MachineDefinition, MachineVariant, ServiceDefinition, StackDefinition, StandIn } from './types.ts'
+import type { Health, MachineDefinition, MachineVariant, Rolling, ServiceDefinition, StackDefinition, StandIn } from './types.ts'
 
 type RawMachine = NonNullable<Definition['machine']>
 type RawService = NonNullable<RawMachine['services']>[string]
@@ -102,7 +102,22 @@ export function resolveStack(name: string, raw: RawStack): StackDefinition {
   return compact<StackDefinition>({
     name,
     where,
+    rolling: resolveRolling(raw.rolling ?? {}),
     swappable: raw.swappable,
     migrate: migrate && { service: migrate.service, command: wordsOf(migrate.command)! },
+  })
+}
+
+function resolveRolling(raw: NonNullable<RawStack['rolling']>): Rolling {
+  const seconds = (text: string | undefined) => (text === undefined ? undefined : parseDuration(text))
+  return compact<Rolling>({
+    minHealthy: raw.min_healthy ?? 100,
+    maxHealthy: raw.max_healthy ?? 110,
+    warmupSeconds: seconds(raw.warmup),
+    bakeSeconds: seconds(raw.bake_time),
+    checkpoints: raw.checkpoints ?? [],
+    checkpointSeconds: seconds(raw.checkpoint_delay),
+    alarms: raw.alarms ?? [],
+    skipMatching: raw.skip_matching ?? true,
   })
 }

@@ -59,7 +59,7 @@ const MACHINES: Record<string, string> = {
   armhf: 'arm/v7',
 }
 
-const DURATIONS = new Set(['within', 'max_age', 'steal_after', 'deprecate_after'])
+const DURATIONS = new Set(['within', 'max_age', 'steal_after', 'deprecate_after', 'warmup', 'bake_time', 'checkpoint_delay'])
 const SIZES = new Set(['memory', 'size', 'cache', 'free'])
 
 const settingOf = (path: readonly PropertyKey[]): string => String(path.findLast((part) => typeof part === 'string'))

@@ -108,9 +108,22 @@ export interface MachineDefinition extends MachineVariant {
   services: ServiceDefinition[]
 }
 
+/** How the instances of a group are replaced: percentages of the group's size. */
+export interface Rolling {
+  minHealthy: number
+  maxHealthy: number
+  warmupSeconds?: number
+  bakeSeconds?: number
+  checkpoints: number[]
+  checkpointSeconds?: number
+  alarms: string[]
+  skipMatching: boolean
+}
+
 export interface StackDefinition {
   name: string
   where: { targets: Record<string, string[]> } | { autoscalingGroup: string } | { local: true }
+  rolling: Rolling
   swappable?: boolean
   migrate?: { service: string; command: string[] }
 }

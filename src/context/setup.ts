@@ -33,6 +33,7 @@ export function setupTarget(project: Project, env: NodeJS.ProcessEnv): SetupTarg
     partition: partitionOf(region),
     ...(aws && { aws: awsOf(project, aws) }),
     ...machineOf(project),
+    ...deployOf(project),
     ...(ecr && { ecr }),
     ...(registry !== undefined && { registry }),
   }
@@ -72,6 +73,12 @@ function machineOf({ config }: Project): Pick<SetupTarget, 'machine'> {
       ...(launchTemplate !== undefined && { launchTemplate }),
     },
   }
+}
+
+function deployOf({ config }: Project): Pick<SetupTarget, 'deploy'> {
+  const groups = config.stacks.flatMap(({ where }) => ('autoscalingGroup' in where ? [where.autoscalingGroup] : []))
+  if (config.aws === undefined || groups.length === 0) return {}
+  return { deploy: { region: config.aws.region, groups: [...new Set(groups)] } }
 }
 
 function repositoriesOf(project: Project, env: NodeJS.ProcessEnv): SetupTarget['ecr'] {

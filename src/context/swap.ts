@@ -13,6 +13,7 @@ import { tryLock } from '../io/host/lock.ts'
 import { prepareStateDir } from '../io/host/state-dir.ts'
 import { imageSource, lazyAsker } from './ami-images.ts'
 import { openCheckout, openProject, type Project } from './project.ts'
+import { stackNamed } from './stack.ts'
 
 export interface SwapResult {
   done: { stack: string; commit: string; services: Swapped[] }
@@ -88,16 +89,7 @@ async function stackOf(
   { config, stateDir }: Project,
   { stack: name }: Pick<SwapRequest, 'stack'>,
 ): Promise<{ world: StackWorld } & AsyncDisposable> {
-  const stack = config.stacks.find((one) => one.name === name)
-  if (stack === undefined) {
-    const near = nearest(
-      name,
-      config.stacks.map((one) => one.name),
-    )
-    throw refused('unknown_stack', `bake.yaml has no stack ${name}${near === undefined ? '' : ` (did you mean ${near}?)`}`, {
-      next: `stacks: { ${name}: { local: true } }    in bake.yaml runs its services on this machine`,
-    })
-  }
+  const stack = stackNamed(config, name)
   if (!('local' in stack.where))
     throw refused('not_built', `stack ${name} is on AWS, where bake swaps nothing yet`, {
       next: 'a stack with local: true can be swapped',

@@ -2,6 +2,8 @@
 export interface Container {
   name: string
   labels: Record<string, string>
+  /** As it was started with. */
+  image: string
   running: boolean
   exitCode: number
   /** Of the image's own HEALTHCHECK, if it has one. */

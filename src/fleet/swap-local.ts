@@ -5,9 +5,9 @@ import { sha256 } from '../names.ts'
 import type { Container, Containers, Network } from './containers.ts'
 import { fault } from './health.ts'
 
-const LABELS = { project: 'bake.project', stack: 'bake.stack', service: 'bake.service', run: 'bake.run' } as const
+export const LABELS = { project: 'bake.project', stack: 'bake.stack', service: 'bake.service', run: 'bake.run' } as const
 /** What the one before is called while its successor has to show that it is well. */
-const BEFORE = '.before'
+export const BEFORE = '.before'
 const STOP_SECONDS = 10
 const POLL_MS = 100
 const LAST_LINES = 20

@@ -1,25 +1,16 @@
-import type { AutoScalingClient, AutoScalingGroup, LaunchTemplateSpecification } from '@aws-sdk/client-auto-scaling'
-import { awsOptions } from './aws-client.ts'
+import type { AutoScalingGroup, LaunchTemplateSpecification } from '@aws-sdk/client-auto-scaling'
+import { AutoScaling } from './autoscaling-client.ts'
 import { pages } from './ec2.ts'
-import { ec2Error } from './ec2-errors.ts'
-
-type Sdk = typeof import('@aws-sdk/client-auto-scaling')
-interface Connection {
-  sdk: Sdk
-  client: AutoScalingClient
-}
 
 /** The most that one page may have. */
 const PAGE = 100
 
 /** What the auto-scaling groups of a region are started from. Errors: ec2_* (exit 4). */
 export class GroupImages implements AsyncDisposable {
-  readonly #region: string
-  #connection: Promise<Connection> | undefined
+  readonly #scaling: AutoScaling
 
-  /** Loads the SDK with the first call. */
   constructor(region: string) {
-    this.#region = region
+    this.#scaling = new AutoScaling(region)
   }
 
   /** AMIs that they name by themselves, not through a launch template: id → `launch configuration web-3`, `auto-scaling group web`. */
@@ -39,7 +30,7 @@ export class GroupImages implements AsyncDisposable {
   }
 
   #configurations(): Promise<[string, string][]> {
-    return this.#call('DescribeLaunchConfigurations', ({ sdk, client }) =>
+    return this.#scaling.call('DescribeLaunchConfigurations', 'all', ({ sdk, client }) =>
       pages(async (NextToken) => {
         const answer = await client.send(new sdk.DescribeLaunchConfigurationsCommand({ MaxRecords: PAGE, NextToken }))
         const items = (answer.LaunchConfigurations ?? []).map(({ ImageId, LaunchConfigurationName }): [string, string] => [
@@ -52,7 +43,7 @@ export class GroupImages implements AsyncDisposable {
   }
 
   #groups(): Promise<AutoScalingGroup[]> {
-    return this.#call('DescribeAutoScalingGroups', ({ sdk, client }) =>
+    return this.#scaling.call('DescribeAutoScalingGroups', 'all', ({ sdk, client }) =>
       pages(async (NextToken) => {
         const answer = await client.send(new sdk.DescribeAutoScalingGroupsCommand({ MaxRecords: PAGE, NextToken }))
         return { items: answer.AutoScalingGroups ?? [], next: answer.NextToken }
@@ -60,18 +51,8 @@ export class GroupImages implements AsyncDisposable {
     )
   }
 
-  async #call<T>(action: string, send: (connection: Connection) => Promise<T>): Promise<T> {
-    try {
-      this.#connection ??= connect(this.#region)
-      return await send(await this.#connection)
-    } catch (error) {
-      throw ec2Error(error, { action, region: this.#region, subject: 'all', service: 'autoscaling' })
-    }
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    const connection = await this.#connection?.catch(() => undefined)
-    connection?.client.destroy()
+    await this.#scaling[Symbol.asyncDispose]()
   }
 }
 
@@ -90,12 +71,4 @@ function specificationsOf({
   return [LaunchTemplate, mixed, ...overrides, ...Instances.map((instance) => instance.LaunchTemplate)].filter(
     (each) => each !== undefined,
   )
-}
-
-async function connect(region: string): Promise<Connection> {
-  const [sdk, options] = await Promise.all([
-    import('@aws-sdk/client-auto-scaling'),
-    awsOptions({ service: 'Auto Scaling', region }),
-  ])
-  return { sdk, client: new sdk.AutoScalingClient(options) }
 }

@@ -12,7 +12,7 @@ const KEPT_MS = 150
 const inspected = z.array(
   z.object({
     Name: z.string(),
-    Config: z.object({ Labels: z.record(z.string(), z.string()).nullable() }),
+    Config: z.object({ Image: z.string(), Labels: z.record(z.string(), z.string()).nullable() }),
     State: z.object({
       Running: z.boolean(),
       ExitCode: z.number(),
@@ -96,6 +96,7 @@ export class DockerContainers {
     return all.map(({ Name, Config, State, NetworkSettings, HostConfig }) => ({
       name: Name.replace(/^\//, ''),
       labels: Config.Labels ?? {},
+      image: Config.Image,
       running: State.Running,
       exitCode: State.ExitCode,
       ...(State.Health && { health: State.Health.Status }),

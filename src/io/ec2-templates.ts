@@ -80,11 +80,11 @@ export class Ec2Templates {
     )
   }
 
-  /** Every version that is left, newest first. SSM parameters in the place of an image come as the image that they name now. */
-  async versions(name: string): Promise<TemplateVersion[]> {
+  /** Every version that is left, newest first. SSM parameters in the place of an image come as the image that they name now, unless told not to `resolve`. */
+  async versions(name: string, { resolve = true } = {}): Promise<TemplateVersion[]> {
     const found = await this.#ec2.call({ action: 'DescribeLaunchTemplateVersions', subject: name }, ({ sdk, client }) =>
       pages(async (NextToken) => {
-        const input = { LaunchTemplateName: name, ResolveAlias: true, MaxResults: PAGE, NextToken }
+        const input = { LaunchTemplateName: name, ResolveAlias: resolve, MaxResults: PAGE, NextToken }
         const answer = await client.send(new sdk.DescribeLaunchTemplateVersionsCommand(input))
         return { items: answer.LaunchTemplateVersions ?? [], next: answer.NextToken }
       }),

@@ -5,7 +5,7 @@ import type { SetupMachine } from './types.ts'
 export type MachineRole = 'baker' | 'prover' | 'pruner'
 
 /** Where ARNs of EC2 begin: `arn:aws:ec2`. Images and snapshots have no account in theirs. */
-interface Place {
+export interface Place {
   partition: string
   account: string
   /** ARNs of the ledger's documents below each prefix. */

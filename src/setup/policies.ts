@@ -1,3 +1,4 @@
+import { type DeployRole, deployPolicies } from './policies-deploy.ts'
 import { type MachineRole, machinePolicies, networkSetup } from './policies-machine.ts'
 import { allow, type Policy, type Statement } from './policy.ts'
 import type { SetupAws, SetupRepositories, SetupTarget } from './types.ts'
@@ -7,8 +8,8 @@ export type { Policy, Statement } from './policy.ts'
 /** `person` asks for builds, `worker` makes them, `builder` is an instance that only pulls images, `setup` is whoever runs `bake setup`. */
 export type Role = 'person' | 'worker' | 'builder' | 'setup'
 
-/** Those of machine images are there when bake.yaml has a machine that is baked on AWS. */
-export type Policies = Record<Role, Policy> & Partial<Record<MachineRole, Policy>>
+/** Those of machine images are there when bake.yaml has a machine that is baked on AWS, `deployer` when it has a stack that is an auto-scaling group. */
+export type Policies = Record<Role, Policy> & Partial<Record<MachineRole | DeployRole, Policy>>
 
 /** Stands for the account's number where nothing tells it. */
 const UNKNOWN_ACCOUNT = '<account>'
@@ -26,7 +27,7 @@ const ASKED = ['askers/', 'asks/', 'builds/', 'cancels/', 'commits/']
 
 /** Least privilege for each role: exactly the calls that bake makes, on exactly what bake.yaml names. */
 export function policiesFor(target: SetupTarget): Policies {
-  const { aws, ecr, machine } = target
+  const { aws, ecr, machine, deploy } = target
   const names = new Names(target)
   const document = (...statements: (Statement | Statement[] | undefined)[]): Policy => ({
     Version: '2012-10-17',
@@ -41,12 +42,20 @@ export function policiesFor(target: SetupTarget): Policies {
     builder: document(ecr && [TOKEN, allow('Images', PULL, images)]),
     setup: document(aws && setupOf(aws, names), ecr && setupRepositories(all), machine && networkSetup(machine, place)),
     ...(machine && machinePolicies(machine, place)),
+    ...(deploy && deployPolicies(deploy, place)),
   }
 }
 
 /** What a person should know about the policies, in a sentence each. */
-export function policyNotes({ ecr, aws, machine }: SetupTarget): string[] {
-  const roles = machine ? ['bake ami takes person, baker and prover together; bake prune takes person and pruner'] : []
+export function policyNotes({ ecr, aws, machine, deploy }: SetupTarget): string[] {
+  const roles = [
+    ...(machine ? ['bake ami takes person, baker and prover together; bake prune takes person and pruner'] : []),
+    ...(deploy
+      ? [
+          "bake deploy takes person and deployer, and iam:PassRole for the role of the launch template's instance profile, if it has one",
+        ]
+      : []),
+  ]
   if (ecr !== undefined || aws === undefined) return roles
   return [...roles, `nothing in bake.yaml tells the account's number: replace ${UNKNOWN_ACCOUNT} by it`]
 }

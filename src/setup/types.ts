@@ -32,6 +32,8 @@ export interface SetupTarget {
   aws?: SetupAws
   /** Absent when no machine is baked on AWS. */
   machine?: SetupMachine
+  /** Absent when no stack is an auto-scaling group. */
+  deploy?: SetupDeploy
   /** Absent when `registry:` is not ECR. */
   ecr?: SetupRepositories
   /** `registry:` as written, for what is said about it. */
@@ -60,6 +62,12 @@ export interface SetupMachine {
   copies: string[]
   kmsKey?: string
   launchTemplate?: string
+}
+
+export interface SetupDeploy {
+  region: string
+  /** Names of the stacks' auto-scaling groups. */
+  groups: string[]
 }
 
 export interface SetupRepositories {

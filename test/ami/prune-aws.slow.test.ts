@@ -62,6 +62,7 @@ const part = (more: Partial<AwsPruneWorld> = {}) =>
   awsPart({
     ...{ project, regions: [EAST, WEST], region, ledger, stateDir: dir, has: async () => true },
     ended: ({ pid }) => pid === 0,
+    delivered: async () => new Set<string>(),
     ...more,
   })
 const pass = async (more: Partial<AwsPruneWorld> = {}, dryRun = false) => {
@@ -323,6 +324,13 @@ describe('launch template versions', () => {
       false,
       true,
     ])
+  })
+
+  test('that a stack runs or goes back to stay', async () => {
+    const name = uniqueName('shop')
+    await publishAll(name, ['v1', 'v2', 'v3', 'v4'])
+    const id = (await templates.get(name))!.id
+    expect(await pass({ keep: 1, delivered: async () => new Set([`${id} 2`]) })).toEqual(['marked launch template version'])
   })
 
   test('that a group or an instance is of stay', async () => {

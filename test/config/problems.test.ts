@@ -190,6 +190,23 @@ describe('problems in bake.yaml', () => {
     ])
   })
 
+  it('of how a group is replaced', () => {
+    const group = (rolling: string) => top(`stacks:\n  s: { autoscaling_group: g, rolling: ${rolling} }`)
+    expect(group('{ min_healthy: 50, max_healthy: 150, checkpoints: [20, 100], checkpoint_delay: 5m }')).toEqual([])
+    expect(group('{ min_healthy: 20, max_healthy: 150, checkpoints: [50, 20], warmup: 60 }')).toEqual([
+      '4 stacks.s.rolling.warmup: must be a time with a unit, such as 60s, not 60 (60s)',
+      '4 stacks.s.rolling.max_healthy: must be at most 100 above min_healthy, 20',
+      '4 stacks.s.rolling.checkpoints: must ascend',
+    ])
+    expect(group('{ checkpoints: [50] }')).toEqual([
+      '4 stacks.s.rolling.checkpoints: must end with 100, or the rest is never replaced',
+    ])
+    expect(group('{ checkpoint_delay: 5m }')).toEqual(['4 stacks.s.rolling.checkpoint_delay: needs checkpoints'])
+    expect(top('stacks:\n  s: { local: true, rolling: {} }')).toEqual([
+      '4 stacks.s.rolling: is for stacks with autoscaling_group only',
+    ])
+  })
+
   it("of services that don't fit together", () => {
     expect(services('a: { image: wep, health: { http: "http://x/", tcp: 80 } }')).toEqual([
       '6 machine.services.a.image: there is no image "wep" in images (web)',

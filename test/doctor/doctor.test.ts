@@ -81,11 +81,12 @@ describe('bake doctor', () => {
 
   it('names the parts of bake.yaml that are not built yet', async () => {
     await config(
-      'project: p\nimages: { a: { secrets: [{ id: s, ssm: /s }] } }\nmachine: { base: { disk: d }, baker: direct, services: { a: { image: a, env_from: [ssm:/s] } } }\nstacks: { s: { autoscaling_group: g } }\nfleet: { shards: 2 }\nnotify: [{ slack_env: U, on: [deployed] }]\n',
+      'project: p\nimages: { a: { secrets: [{ id: s, ssm: /s }] } }\nmachine: { base: { disk: d }, baker: direct, services: { a: { image: a, env_from: [ssm:/s] } } }\nstacks: { s: { targets: { InstanceIds: i-1 }, hooks: { migrate: { service: a, command: [b] } } } }\nfleet: { shards: 2 }\nnotify: [{ slack_env: U, on: [deployed] }]\n',
     )
     expect((await diagnose()).of.not_built).toMatchObject({
       status: 'warning',
-      detail: 'valid, but not built yet: machine.baker: direct, stacks on AWS, notify on baked, deployed, rolled-back',
+      detail:
+        'valid, but not built yet: machine.baker: direct, stacks by targets, hooks.migrate, notify on baked, deployed, rolled-back',
     })
   })
 

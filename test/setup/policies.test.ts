@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { keys } from '../../src/names.ts'
 import { type Policy, policiesFor, policyNotes, type Role } from '../../src/setup/policies.ts'
+import type { DeployRole } from '../../src/setup/policies-deploy.ts'
 import type { MachineRole } from '../../src/setup/policies-machine.ts'
 import type { SetupTarget } from '../../src/setup/types.ts'
 
@@ -24,7 +25,8 @@ const target: SetupTarget = {
 const policies = policiesFor(target)
 /** The roles of machine images besides. */
 const machine = { project: 'shop', region: 'us-east-1', copies: ['eu-west-1'], kmsKey: 'alias/shop', launchTemplate: 'shop-web' }
-const all = policiesFor({ ...target, machine }) as Record<Role | MachineRole, Policy>
+const deploy = { region: 'us-east-1', groups: ['shop-web'] }
+const all = policiesFor({ ...target, machine, deploy }) as Record<Role | MachineRole | DeployRole, Policy>
 const actions = (policy: Policy) => policy.Statement.flatMap(({ Action }) => Action)
 /** What `policy` lets `action` do, as ARNs. */
 const reach = (policy: Policy, action: string) =>
@@ -34,7 +36,7 @@ const reach = (policy: Policy, action: string) =>
  * Whose policies have the action of each call that src/io makes. Most actions are called like the command; the others are here:
  * https://docs.aws.amazon.com/service-authorization/latest/reference/
  */
-const CALLS: Record<string, { action?: string; roles: (Role | MachineRole)[] }> = {
+const CALLS: Record<string, { action?: string; roles: (Role | MachineRole | DeployRole)[] }> = {
   'sqs:GetQueueUrl': { roles: ['person', 'worker', 'setup'] },
   'sqs:SendMessage': { roles: ['person', 'worker'] },
   'sqs:ReceiveMessage': { roles: ['worker'] },
@@ -84,12 +86,12 @@ const CALLS: Record<string, { action?: string; roles: (Role | MachineRole)[] }> 
   'ec2:DeregisterImage': { roles: ['baker', 'pruner'] },
   'ec2:DescribeAvailabilityZones': { roles: ['setup'] },
   'ec2:DescribeImageAttribute': { roles: ['baker', 'pruner'] },
-  'ec2:DescribeImages': { roles: ['baker', 'prover', 'pruner'] },
+  'ec2:DescribeImages': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
   'ec2:DescribeInstances': { roles: ['prover', 'pruner'] },
-  'ec2:DescribeInstanceTypes': { roles: ['baker', 'prover'] },
+  'ec2:DescribeInstanceTypes': { roles: ['baker', 'prover', 'deployer'] },
   'ec2:DescribeKeyPairs': { roles: ['pruner'] },
-  'ec2:DescribeLaunchTemplates': { roles: ['baker', 'prover', 'pruner'] },
-  'ec2:DescribeLaunchTemplateVersions': { roles: ['baker', 'prover', 'pruner'] },
+  'ec2:DescribeLaunchTemplates': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
+  'ec2:DescribeLaunchTemplateVersions': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
   'ec2:DescribeRouteTables': { roles: ['prover', 'setup'] },
   'ec2:DescribeSecurityGroups': { roles: ['prover', 'pruner', 'setup'] },
   'ec2:DescribeSnapshots': { roles: ['pruner'] },
@@ -106,9 +108,14 @@ const CALLS: Record<string, { action?: string; roles: (Role | MachineRole)[] }> 
   'ec2:ModifyVpcAttribute': { roles: ['setup'] },
   'ec2:RevokeSecurityGroupEgress': { roles: ['setup'] },
   'ec2:RevokeSecurityGroupIngress': { roles: ['setup'] },
-  'ec2:RunInstances': { roles: ['prover'] },
+  'ec2:RunInstances': { roles: ['prover', 'deployer'] },
   'ec2:TerminateInstances': { roles: ['prover', 'pruner'] },
-  'auto-scaling:DescribeAutoScalingGroups': { action: 'autoscaling:DescribeAutoScalingGroups', roles: ['pruner'] },
+  'auto-scaling:DescribeAutoScalingGroups': { action: 'autoscaling:DescribeAutoScalingGroups', roles: ['pruner', 'deployer'] },
+  'auto-scaling:DescribeInstanceRefreshes': { action: 'autoscaling:DescribeInstanceRefreshes', roles: ['deployer'] },
+  'auto-scaling:StartInstanceRefresh': { action: 'autoscaling:StartInstanceRefresh', roles: ['deployer'] },
+  'auto-scaling:RollbackInstanceRefresh': { action: 'autoscaling:RollbackInstanceRefresh', roles: ['deployer'] },
+  'auto-scaling:SuspendProcesses': { action: 'autoscaling:SuspendProcesses', roles: ['deployer'] },
+  'auto-scaling:ResumeProcesses': { action: 'autoscaling:ResumeProcesses', roles: ['deployer'] },
   'auto-scaling:DescribeLaunchConfigurations': { action: 'autoscaling:DescribeLaunchConfigurations', roles: ['pruner'] },
   'auto-scaling:DescribeAutoScalingInstances': { action: 'autoscaling:DescribeAutoScalingInstances', roles: ['worker'] },
   'auto-scaling:DescribeLifecycleHooks': { action: 'autoscaling:DescribeLifecycleHooks', roles: ['worker'] },
@@ -210,8 +217,25 @@ describe('what each may reach', () => {
 
   test('roles of machine images are there when a machine is baked on AWS', () => {
     expect(Object.keys(policies)).toEqual(['person', 'worker', 'builder', 'setup'])
-    expect(Object.keys(all).slice(4)).toEqual(['baker', 'prover', 'pruner'])
+    expect(Object.keys(all).slice(4)).toEqual(['baker', 'prover', 'pruner', 'deployer'])
     expect(policyNotes({ ...target, machine })).toEqual([expect.stringContaining('baker and prover')])
+    expect(policyNotes({ ...target, deploy })).toEqual([expect.stringContaining('iam:PassRole')])
+  })
+
+  test('who deploys changes the groups of bake.yaml and no image, and launches only what is in a launch template', () => {
+    for (const action of ['StartInstanceRefresh', 'RollbackInstanceRefresh', 'SuspendProcesses', 'ResumeProcesses'])
+      expect(reach(all.deployer, `autoscaling:${action}`)).toEqual([
+        'arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/shop-web',
+      ])
+    const launch = all.deployer.Statement.find(({ Action }) => Action.includes('ec2:RunInstances'))
+    expect(launch?.Condition).toEqual({
+      ArnLike: { 'ec2:LaunchTemplate': 'arn:aws:ec2:us-east-1:123456789012:launch-template/*' },
+    })
+    expect(reach(all.deployer, 's3:PutObject').map((arn) => arn.replace('arn:aws:s3:::ledger/team-a/', ''))).toEqual([
+      'deployment-steps/*',
+      'deployments/*',
+    ])
+    expect(actions(all.deployer).filter((action) => /^(?:ecr|kms|ec2:(?:Dereg|Delete|Modify))/.test(action))).toEqual([])
   })
 
   test('who bakes may write every document that baking makes', () => {

@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { refused } from '../errors.ts'
+import type { Emit } from '../events.ts'
+import type { DeployWorld } from '../fleet/deploy-world.ts'
+import { AutoScaling } from '../io/autoscaling-client.ts'
+import { Groups } from '../io/autoscaling-groups.ts'
+import { Refreshes } from '../io/autoscaling-refreshes.ts'
+import { configuredEndpoint } from '../io/aws-client.ts'
+import { Ec2 } from '../io/ec2.ts'
+import { Ec2Images } from '../io/ec2-images.ts'
+import { Ec2Instances } from '../io/ec2-instances.ts'
+import { Ec2Templates } from '../io/ec2-templates.ts'
+import type { Project } from './project.ts'
+import { whoami } from './whoami.ts'
+
+/** DescribeInstanceRefreshes changes by the minute. */
+const POLL_MS = 5_000
+/** An emulator on this machine: nobody waits for it. */
+const EMULATED_POLL_MS = 100
+
+export type OpenDeployWorld = DeployWorld & { groups: Groups } & AsyncDisposable
+
+/** Throws aws_missing (exit 2). */
+export async function openDeployWorld(
+  { aws, ledger, config }: Project,
+  { emit, signal }: { emit: Emit; signal: AbortSignal },
+): Promise<OpenDeployWorld> {
+  if (!aws)
+    throw refused('aws_missing', 'stacks of auto-scaling groups need aws: in bake.yaml, which says in which region they are', {
+      next: 'add aws: (docs/aws-setup.md), or use a stack with local: true',
+    })
+  const { region } = aws
+  const [scaling, ec2] = [new AutoScaling(region), new Ec2(region)]
+  const emulated = (await configuredEndpoint('Auto Scaling'))?.startsWith('http:') === true
+  return {
+    ledger,
+    project: config.project,
+    groups: new Groups(scaling),
+    refreshes: new Refreshes(scaling),
+    templates: new Ec2Templates(ec2),
+    images: new Ec2Images(ec2),
+    instances: new Ec2Instances(ec2),
+    by: whoami(),
+    pollMs: emulated ? EMULATED_POLL_MS : POLL_MS,
+    signal,
+    sleep: (ms, until) => sleep(ms, undefined, { signal: until }),
+    tell: (level, text) => emit({ type: 'notice', level, text }),
+    async [Symbol.asyncDispose]() {
+      await Promise.all([scaling[Symbol.asyncDispose](), ec2[Symbol.asyncDispose]()])
+    },
+  }
+}

@@ -1,0 +1,28 @@
+import { type Config, nearest, type StackDefinition } from '../config.ts'
+import { refused } from '../errors.ts'
+
+/** A stack of bake.yaml. Throws unknown_stack (exit 2). */
+export function stackNamed({ stacks }: Config, name: string): StackDefinition {
+  const stack = stacks.find((each) => each.name === name)
+  if (stack) return stack
+  const names = stacks.map((each) => each.name)
+  const near = nearest(name, names)
+  throw refused('unknown_stack', `bake.yaml has no stack ${name}${near === undefined ? '' : ` (did you mean ${near}?)`}`, {
+    next:
+      names.length > 0
+        ? `there are: ${names.join(', ')}`
+        : `stacks: { ${name}: { local: true } }    in bake.yaml runs its services on this machine`,
+    ids: { stack: name },
+  })
+}
+
+/** A stack that is an auto-scaling group. Throws unknown_stack or stack_without_group (exit 2). */
+export function groupStack(config: Config, name: string): StackDefinition & { where: { autoscalingGroup: string } } {
+  const stack = stackNamed(config, name)
+  const { where } = stack
+  if ('autoscalingGroup' in where) return { ...stack, where }
+  throw refused('stack_without_group', `stack ${name} is no auto-scaling group, and releases are deployed to those`, {
+    next: 'local' in where ? `bake swap --stack ${name} --release RELEASE` : `give stacks.${name} autoscaling_group in bake.yaml`,
+    ids: { stack: name },
+  })
+}

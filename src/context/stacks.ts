@@ -1,0 +1,95 @@
+import { type ReleaseDocument, readRelease } from '../ami/records.ts'
+import type { StackDefinition } from '../config.ts'
+import { BakeError, messageOf, refused } from '../errors.ts'
+import type { Emit } from '../events.ts'
+import { type Deployment, readDeployments } from '../fleet/deployments.ts'
+import { localServices, type ServiceState } from '../fleet/local-state.ts'
+import { type GroupState, groupState } from '../fleet/stack-state.ts'
+import { DockerContainers } from '../io/containers.ts'
+import { PROCESSES, type Process } from '../processes.ts'
+import { type OpenDeployWorld, openDeployWorld } from './deploy-world.ts'
+import { openProject, type Project } from './project.ts'
+import { groupStack, stackNamed } from './stack.ts'
+
+/** What runs on one stack. `images`: of the release that is launched, when it is recorded. `targets`: by tags, bake looks at no instances there yet. */
+export type StackState = { stack: string } & (
+  | { where: 'group'; state: GroupState; images?: ReleaseDocument['images'] }
+  | { where: 'local'; services: ServiceState[] }
+  | { where: 'targets' }
+  /** It couldn't be looked at. */
+  | { where: 'group' | 'local'; error: string }
+)
+
+interface Request {
+  emit: Emit
+  signal: AbortSignal
+}
+
+/** `bake stacks`: each stack of bake.yaml; one that can't be looked at leaves the others to be seen. */
+export async function stacksOf(request: Request): Promise<StackState[]> {
+  const project = await openProject()
+  let opened: Promise<OpenDeployWorld> | undefined
+  const world = () => {
+    opened ??= openDeployWorld(project, request)
+    return opened
+  }
+  try {
+    return await Promise.all(project.config.stacks.map((stack) => stateOf(stack, project, world)))
+  } finally {
+    await (await opened?.catch(() => undefined))?.[Symbol.asyncDispose]()
+  }
+}
+
+async function stateOf(
+  { name: stack, where }: StackDefinition,
+  { config, ledger }: Project,
+  world: () => Promise<OpenDeployWorld>,
+): Promise<StackState> {
+  if ('targets' in where) return { stack, where: 'targets' }
+  const kind = 'local' in where ? 'local' : 'group'
+  try {
+    if ('local' in where)
+      return { stack, where: 'local', services: await localServices({ project: config.project, stack }, new DockerContainers()) }
+    const state = await groupState(stack, where.autoscalingGroup, await world())
+    if (!state) return { stack, where: 'group', error: `there is no group ${where.autoscalingGroup}` }
+    const { release } = state.launch ?? {}
+    const recorded = release === undefined ? undefined : await readRelease(ledger, release)
+    return { stack, where: 'group', state, ...(recorded && { images: recorded.images }) }
+  } catch (error) {
+    if (!(error instanceof BakeError)) throw error
+    return { stack, where: kind, error: messageOf(error) }
+  }
+}
+
+/** `bake history`: newest first, stack by stack. Throws unknown_stack (exit 2). */
+export async function deploymentsOf(ask: { stack?: string; limit: number }): Promise<Deployment[]> {
+  const { config, ledger } = await openProject()
+  const stacks = ask.stack === undefined ? config.stacks : [stackNamed(config, ask.stack)]
+  const found = await Promise.all(stacks.map(({ name }) => readDeployments(ledger, name, ask.limit)))
+  return found.flat().sort((a, b) => b.document.at - a.document.at)
+}
+
+/** What lets a group change its instances by itself. Instances that are launched still serve. */
+const BY_ITSELF: Process[] = ['AlarmNotification', 'AZRebalance', 'HealthCheck', 'ReplaceUnhealthy', 'ScheduledActions']
+
+/**
+ * `bake autoscaling suspend|resume`: the processes that are suspended afterwards. Without `processes` it suspends what changes instances by itself, and resumes
+ * all. Throws unknown_stack, stack_without_group, unknown_group (exit 2), ec2_* (exit 4).
+ */
+export async function setProcesses(
+  ask: { stack: string; on: boolean; processes: string[] },
+  request: Request,
+): Promise<{ stack: string; group: string; suspended: string[] }> {
+  const project = await openProject()
+  const { name: stack, where } = groupStack(project.config, ask.stack)
+  const group = where.autoscalingGroup
+  const processes = ask.processes.length > 0 ? PROCESSES.filter((process) => ask.processes.includes(process)) : undefined
+  await using world = await openDeployWorld(project, request)
+  if ((await world.groups.get(group)) === undefined)
+    throw refused('unknown_group', `stack ${stack}: there is no auto-scaling group ${group} in ${world.groups.region}`, {
+      next: `correct stacks.${stack}.autoscaling_group in bake.yaml, or aws.region`,
+    })
+  if (ask.on) await world.groups.resume(group, processes ?? [...PROCESSES])
+  else await world.groups.suspend(group, processes ?? BY_ITSELF)
+  return { stack, group, suspended: (await world.groups.get(group))?.suspended ?? [] }
+}

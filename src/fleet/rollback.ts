@@ -1,0 +1,64 @@
+import { refused } from '../errors.ts'
+import type { Ledger } from '../io/ledger.ts'
+import type { Target } from './deploy-plan.ts'
+import type { DeployWorld } from './deploy-world.ts'
+import { type Deployment, eachDeployment, take } from './deployments.ts'
+import { runRolling, settle } from './rolling.ts'
+
+/** What `bake rollback` does without being told where to. */
+export type Way =
+  /** A deployment is under way: it is turned round. */
+  | { kind: 'turn'; deployment: Deployment }
+  /** A rollback is under way. */
+  | { kind: 'follow'; deployment: Deployment }
+  /** The newest deployment was taken back already. */
+  | { kind: 'done'; deployment: Deployment }
+  /** All has ended: what ran before is deployed. */
+  | { kind: 'target'; target: Target }
+
+/** Asked for again it never goes further back, nor forward again. Throws nothing_to_roll_back (exit 2). */
+export async function wayBack(stack: string, world: DeployWorld): Promise<Way> {
+  for await (const each of eachDeployment(world.ledger, stack)) {
+    const deployment = await settle(each, world)
+    const { kind } = deployment.document
+    if (!deployment.ended) return { kind: kind === 'deploy' ? 'turn' : 'follow', deployment }
+    if (!hadEffect(deployment)) continue
+    if (deployment.ended.status === 'rolled-back' || (kind === 'rollback' && deployment.ended.status === 'deployed'))
+      return { kind: 'done', deployment }
+    return { kind: 'target', target: deployment.document.from }
+  }
+  throw refused('nothing_to_roll_back', `nothing was deployed to ${stack} by bake`, {
+    next: `bake rollback --stack ${stack} --to RELEASE    deploys a release that was baked; bake releases    lists them`,
+    ids: { stack },
+  })
+}
+
+/** Turns a deployment that is under way round, and follows it to its end, which is another one when Auto Scaling can't. Throws ec2_* (exit 4). */
+export async function turnRound(deployment: Deployment, world: DeployWorld): Promise<Deployment> {
+  let at = deployment
+  // The wish first: whoever goes on with it reads it, also when this process ends here.
+  while (!at.ended && !at.has('rolling-back')) at = await take(world.ledger, at, { step: 'rolling-back' }, world.by)
+  return await runRolling(at, world)
+}
+
+/** Refused at the start, or from a version to itself: the stack runs what it ran. */
+const hadEffect = ({ document: { from, to }, ended, refresh }: Deployment): boolean =>
+  (refresh !== undefined || ended?.status === 'rolled-back') &&
+  (from.template.id !== to.template.id || from.template.version !== to.template.version)
+
+/**
+ * Launch template versions that a stack needs: `<template's id> <number>`. Both sides of what is under way, and of the newest deployment that had an effect.
+ * Throws ledger_damaged (exit 4).
+ */
+export async function neededVersions(ledger: Ledger, stack: string): Promise<string[]> {
+  const needed: string[] = []
+  let nth = 0
+  for await (const deployment of eachDeployment(ledger, stack)) {
+    const standing = hadEffect(deployment) && deployment.ended?.status !== 'rolled-back'
+    if (nth++ === 0 || standing)
+      for (const { template } of [deployment.document.from, deployment.document.to])
+        needed.push(`${template.id} ${template.version}`)
+    if (standing) break
+  }
+  return needed
+}

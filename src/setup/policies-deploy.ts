@@ -1,0 +1,42 @@
+import type { Place } from './policies-machine.ts'
+import { allow, type Policy, type Statement } from './policy.ts'
+import type { SetupDeploy } from './types.ts'
+
+/** `deployer` replaces the instances of a project's groups, and touches no image. */
+export type DeployRole = 'deployer'
+
+const DEPLOYED = ['deployment-steps/', 'deployments/']
+/** Have no permissions by resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html */
+const LOOK = [
+  'autoscaling:DescribeAutoScalingGroups',
+  'autoscaling:DescribeInstanceRefreshes',
+  'ec2:DescribeImages',
+  'ec2:DescribeInstanceTypes',
+  'ec2:DescribeLaunchTemplateVersions',
+  'ec2:DescribeLaunchTemplates',
+]
+const CHANGE = [
+  'autoscaling:ResumeProcesses',
+  'autoscaling:RollbackInstanceRefresh',
+  'autoscaling:StartInstanceRefresh',
+  'autoscaling:SuspendProcesses',
+]
+
+export const deployPolicies = ({ region, groups }: SetupDeploy, place: Place): Record<DeployRole, Policy> => {
+  const { partition, account } = place
+  const arn = (group: string) =>
+    `arn:${partition}:autoscaling:${region}:${account}:autoScalingGroup:*:autoScalingGroupName/${group}`
+  const Statement: Statement[] = [
+    allow('Look', LOOK, ['*']),
+    allow('Record', ['s3:PutObject'], place.ledger(DEPLOYED)),
+    allow('Deploy', CHANGE, groups.map(arn)),
+    // Auto Scaling asks whether its caller could launch the version: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
+    allow('LaunchVersions', ['ec2:RunInstances'], ['*'], {
+      ArnLike: { 'ec2:LaunchTemplate': `arn:${partition}:ec2:${region}:${account}:launch-template/*` },
+    }),
+    allow('TagLaunched', ['ec2:CreateTags'], [`arn:${partition}:ec2:${region}:${account}:*/*`], {
+      StringEquals: { 'ec2:CreateAction': 'RunInstances' },
+    }),
+  ]
+  return { deployer: { Version: '2012-10-17', Statement } }
+}
