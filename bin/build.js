@@ -19,7 +19,7 @@ if (compiled.status !== 0) process.exit(compiled.status ?? 1)
 
 // One file per entry and per group of shared modules: reading the hundreds of files of oclif, zod, yaml and the AWS SDK costs a command 150 ms.
 // What is large and loaded by few commands, or finds files beside itself, stays a package.
-const entries = [...globSync('commands/*.ts', { cwd: inRoot('src') }), 'cli/main.ts']
+const entries = [...globSync('commands/**/*.ts', { cwd: inRoot('src') }), 'cli/main.ts']
 const bundle = await rolldown({
   input: Object.fromEntries(entries.map((file) => [file.slice(0, -'.ts'.length), join(root, 'src', file)])),
   cwd: root,

@@ -115,7 +115,9 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       return
     }
     const stopped = error.name === 'AbortError' && this.installed?.drain.aborted ? this.installed.drain.reason : error
-    const report = reportOf(usageError(stopped, this.id ?? '', [...Object.keys(this.ctor.flags ?? {}), 'json', 'help']))
+    const report = reportOf(
+      usageError(stopped, (this.id ?? '').replaceAll(':', ' '), [...Object.keys(this.ctor.flags ?? {}), 'json', 'help']),
+    )
     process.exitCode = report.exit
     if (this.jsonEnabled()) this.logJson(this.toErrorJson(report))
     else this.printFailure(report)

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { globSync } from 'node:fs'
 import { access, chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -39,9 +40,9 @@ describe('the published package, installed globally', () => {
 
   test('has every command, loaded by the manifest', async () => {
     const node = await directoryWith('node24-too', 'node', process.execPath)
-    for (const file of await readdir(join(root, 'src/commands'))) {
-      const command = file.replace(/\.ts$/, '')
-      expect(await bake([command, '--help'], [node])).toMatchObject({
+    for (const file of globSync('**/*.ts', { cwd: join(root, 'src/commands') })) {
+      const command = file.replace(/\.ts$/, '').split('/')
+      expect(await bake([...command, '--help'], [node])).toMatchObject({
         code: 0,
         stderr: '',
         stdout: expect.stringContaining('USAGE'),
