@@ -1,6 +1,6 @@
+import { RESERVED_TAGS } from '../aws-tags.ts'
 import type { MachineDefinition } from '../config.ts'
 import { type BakeError, refused } from '../errors.ts'
-import { RESERVED_TAGS } from './aws-tags.ts'
 import type { Baker } from './machine.ts'
 import { copyRegions, kmsKeyIn } from './registration.ts'
 

@@ -1,5 +1,5 @@
+import { TAG } from '../aws-tags.ts'
 import { qemuProgram } from '../qemu-names.ts'
-import { TAG } from './aws-tags.ts'
 import type { AmiBase, DiskBase, MachinePlan } from './machine.ts'
 import { instanceTypeOf } from './machine-type.ts'
 import { packer } from './quote.ts'

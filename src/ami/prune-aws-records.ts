@@ -1,10 +1,10 @@
+import { TAG } from '../aws-tags.ts'
 import type { Ec2Image } from '../io/ec2-image.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { type Claims, readClaims } from '../jobs/claims.ts'
 import { isAlive } from '../jobs/heartbeat.ts'
 import { read } from '../jobs/records.ts'
 import { BUILD_ID_PATTERN, buildIdTime, KEY_PATTERN, keys } from '../names.ts'
-import { TAG } from './aws-tags.ts'
 import { type ListWorld, listReleases } from './list.ts'
 import { type BakeRecord, readBake, readMachine, releaseMachineSchema } from './records.ts'
 

@@ -1,4 +1,4 @@
-import { TAG } from './aws-tags.ts'
+import { TAG } from '../aws-tags.ts'
 import { versionDescription } from './launch-template.ts'
 import { listReleases } from './list.ts'
 import type { OpenRegion } from './prune-aws.ts'

@@ -1,8 +1,8 @@
+import { TAG } from '../aws-tags.ts'
 import { messageOf } from '../errors.ts'
 import type { Ec2Image } from '../io/ec2-image.ts'
 import type { Ec2Images } from '../io/ec2-images.ts'
 import { sha256 } from '../names.ts'
-import { TAG } from './aws-tags.ts'
 import type { Baked, MachineEvent, MachinePlan } from './machine.ts'
 import { copyRegions, kmsKeyIn, type RegistrationStep, registrationOf, registrationSteps } from './registration.ts'
 

@@ -1,7 +1,7 @@
+import { TAG } from '../aws-tags.ts'
 import type { MachineDefinition } from '../config.ts'
 import type { Ec2Tags } from '../io/ec2.ts'
 import type { Ec2Image } from '../io/ec2-image.ts'
-import { TAG } from './aws-tags.ts'
 import type { MachinePlan } from './machine.ts'
 
 /** What an AMI should be in one region, beside its content. */

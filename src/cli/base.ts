@@ -85,6 +85,12 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     return palette(hasColours(process.stdout))
   }
 
+  /** What a command's part in src/cli needs to show a result and to ask. */
+  protected get terminal() {
+    const { paint, giveTerminal } = this
+    return { paint, giveTerminal, json: this.jsonEnabled(), log: (line: string) => this.log(line) }
+  }
+
   /** One line (or several) of the result on stdout; nothing with --json. Ends the live view. */
   override log(message = ''): void {
     if (this.jsonEnabled()) return

@@ -3,9 +3,9 @@ import type { Emit } from '../events.ts'
 import { nameOf } from '../fleet/deploy-plan.ts'
 import type { Deployment, Launch } from '../fleet/deployments.ts'
 import { askYes } from './ask-yes.ts'
+import { deploymentOf, planOf } from './deployments-table.ts'
 import { age, duration, shortCommit } from './format.ts'
-import type { Palette } from './style.ts'
-import { table } from './table.ts'
+import { type Palette, palette } from './style.ts'
 
 interface Terminal {
   stack: string
@@ -18,11 +18,13 @@ interface Terminal {
   paint: Palette
   emit: Emit
   settled(): Promise<void>
+  /** Ends the live view. */
+  giveTerminal(): void
   signal: AbortSignal
 }
 
 /** Shows what a deployment would do, asks, and does it. The document of --json. Throws what `go` throws, interrupted (exit 130), confirmation_needed (exit 2). */
-export async function runPrepared({ plan, open, done, go }: Prepared, terminal: Terminal): Promise<object> {
+export async function runPrepared({ plan, open, turns, done, go }: Prepared, terminal: Terminal): Promise<object> {
   const { stack, command, dryRun, yes, emit, log } = terminal
   const document = (plan ?? open ?? done)!.document
   const planned = { stack, plan: planOf(document) }
@@ -34,14 +36,18 @@ export async function runPrepared({ plan, open, done, go }: Prepared, terminal: 
     log(`${stack} runs ${nameOf(document.to)} already`)
     return { ...planned, status: 'current' }
   }
-  const lines = open ? openLines(open) : planLines(plan!, terminal.paint)
-  for (const line of lines) log(line)
-  if (dryRun) return { ...planned, status: open ? 'running' : 'planned' }
+  const lines = (paint: Palette) => (open ? openLines(open, turns === true) : planLines(plan!, paint))
+  if (dryRun) {
+    for (const line of lines(terminal.paint)) log(line)
+    return { ...planned, status: open ? 'running' : 'planned' }
+  }
+  terminal.giveTerminal()
+  for (const text of lines(palette(false))) emit({ type: 'notice', level: 'info', text })
   if (!yes) {
     await terminal.settled()
     const { signal, json } = terminal
     const from = { input: process.stdin, output: process.stderr, signal, json, otherwise: `${command} --yes` }
-    await askYes('Go on?', from)
+    await askYes(turns ? 'Take it back?' : open ? 'Go on with it?' : 'Go on?', from)
   }
   const began = performance.now()
   try {
@@ -87,9 +93,10 @@ function planLines({ document, group }: NonNullable<Prepared['plan']>, paint: Pa
   return facts.map(([name, value]) => `${paint.dim(name.padEnd(9))}  ${value}`)
 }
 
-const openLines = ({ document, n }: Deployment): string[] => [
-  `deployment ${n} of ${nameOf(document.to)} to ${document.stack} is under way, begun by ${document.by} ${age(document.at)} ago`,
-]
+function openLines({ document: { stack, from, to, by, at }, n }: Deployment, turns: boolean): string[] {
+  const begun = `deployment ${n} of ${nameOf(to)} to ${stack} is under way, begun by ${by} ${age(at)}`
+  return [turns ? `${begun}: ${stack} is to run ${nameOf(from)} again` : begun]
+}
 
 const launchText = ({ release, commit, image, template }: Launch): string =>
   [
@@ -98,41 +105,3 @@ const launchText = ({ release, commit, image, template }: Launch): string =>
     image,
     `${template.name} version ${template.version}`,
   ].join('  ')
-
-/** Newest first, a line each. */
-export const historyTable = (deployments: Deployment[], paint: Palette): string =>
-  table(
-    deployments,
-    [
-      { title: 'STACK', value: ({ document }) => document.stack, shrink: true },
-      { title: '#', value: ({ n }) => String(n), right: true },
-      { title: 'RELEASE', value: ({ document }) => nameOf(document.to), shrink: true },
-      { title: 'COMMIT', value: ({ document }) => shortCommit(document.to.commit ?? '') },
-      { title: 'FROM', value: ({ document }) => nameOf(document.from), shrink: true },
-      {
-        title: 'ENDED',
-        value: ({ ended, document }) => `${document.kind === 'rollback' ? 'rollback: ' : ''}${ended?.status ?? 'running'}`,
-        paint: (text, { ended }) => (ended?.status === 'deployed' ? text : paint.yellow(text)),
-      },
-      { title: 'BY', value: ({ document }) => document.by, shrink: true },
-      { title: 'WHEN', value: ({ document }) => age(document.at) },
-    ],
-    { columns: process.stdout.columns, paintTitle: paint.dim },
-  ).join('\n')
-
-const planOf = ({ kind, strategy, group, region, from, to, rolling }: Deployment['document']) => ({
-  ...{ kind, strategy, group, region, from, to, rolling },
-})
-
-/** A deployment as --json has it. */
-export const deploymentOf = ({ n, document, ended, refresh }: Deployment) => ({
-  stack: document.stack,
-  deployment: n,
-  status: ended?.status ?? 'running',
-  ...(ended?.reason !== undefined && { reason: ended.reason }),
-  ...(refresh !== undefined && { refresh }),
-  plan: planOf(document),
-  by: document.by,
-  began_at: document.at,
-  ...(ended && { ended_at: ended.at }),
-})

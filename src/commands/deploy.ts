@@ -26,7 +26,6 @@ Ctrl-C leaves the refresh going on: the same command goes on with it, bake rollb
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt }
     await using prepared = await prepareDeploy({ stack, release, dryRun }, request)
     const command = `bake deploy --stack ${stack} --release ${release}`
-    const terminal = { yes, dryRun, json: this.jsonEnabled(), log: (line: string) => this.log(line), paint: this.paint }
-    return await runPrepared(prepared, { ...request, ...terminal, stack, command })
+    return await runPrepared(prepared, { ...this.terminal, ...request, yes, dryRun, stack, command })
   }
 }

@@ -11,10 +11,10 @@ export default class History extends BaseCommand<typeof History> {
 
   async run(): Promise<object> {
     const { deploymentsOf } = await import('../context/stacks.ts')
-    const { deploymentOf, historyTable } = await import('../cli/deploy.ts')
+    const { deploymentOf, deploymentsTable } = await import('../cli/deployments-table.ts')
     const { stack, limit } = this.flags
     const found = await deploymentsOf({ ...(stack !== undefined && { stack }), limit })
-    if (found.length > 0) this.log(historyTable(found, this.paint))
+    if (found.length > 0) this.log(deploymentsTable(found, this.paint))
     else this.emit({ type: 'notice', level: 'info', text: 'nothing was deployed yet' })
     return { deployments: found.map(deploymentOf) }
   }

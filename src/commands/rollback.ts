@@ -25,7 +25,6 @@ Needs neither the commit nor its images: the machine image has all of it.`
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt }
     await using prepared = await prepareRollback({ stack, ...(to !== undefined && { to }) }, request)
     const command = `bake rollback --stack ${stack}${to === undefined ? '' : ` --to ${to}`}`
-    const terminal = { yes, dryRun, json: this.jsonEnabled(), log: (line: string) => this.log(line), paint: this.paint }
-    return await runPrepared(prepared, { ...request, ...terminal, stack, command })
+    return await runPrepared(prepared, { ...this.terminal, ...request, yes, dryRun, stack, command })
   }
 }

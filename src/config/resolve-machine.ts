@@ -96,13 +96,12 @@ export function resolveStack(name: string, raw: RawStack): StackDefinition {
     raw.targets === undefined
       ? raw.autoscaling_group === undefined
         ? { local: true }
-        : { autoscalingGroup: raw.autoscaling_group }
+        : { autoscalingGroup: raw.autoscaling_group, rolling: resolveRolling(raw.rolling ?? {}) }
       : { targets: Object.fromEntries(Object.entries(raw.targets).map(([key, value]) => [key, [value].flat().map(String)])) }
   const migrate = raw.hooks?.migrate
   return compact<StackDefinition>({
     name,
     where,
-    rolling: resolveRolling(raw.rolling ?? {}),
     swappable: raw.swappable,
     migrate: migrate && { service: migrate.service, command: wordsOf(migrate.command)! },
   })

@@ -122,8 +122,7 @@ export interface Rolling {
 
 export interface StackDefinition {
   name: string
-  where: { targets: Record<string, string[]> } | { autoscalingGroup: string } | { local: true }
-  rolling: Rolling
+  where: { targets: Record<string, string[]> } | { autoscalingGroup: string; rolling: Rolling } | { local: true }
   swappable?: boolean
   migrate?: { service: string; command: string[] }
 }

@@ -5,7 +5,7 @@ import type { DeployWorld } from '../fleet/deploy-world.ts'
 import { AutoScaling } from '../io/autoscaling-client.ts'
 import { Groups } from '../io/autoscaling-groups.ts'
 import { Refreshes } from '../io/autoscaling-refreshes.ts'
-import { configuredEndpoint } from '../io/aws-client.ts'
+import { configuredEndpoint, isEmulated } from '../io/aws-client.ts'
 import { Ec2 } from '../io/ec2.ts'
 import { Ec2Images } from '../io/ec2-images.ts'
 import { Ec2Instances } from '../io/ec2-instances.ts'
@@ -31,7 +31,7 @@ export async function openDeployWorld(
     })
   const { region } = aws
   const [scaling, ec2] = [new AutoScaling(region), new Ec2(region)]
-  const emulated = (await configuredEndpoint('Auto Scaling'))?.startsWith('http:') === true
+  const emulated = isEmulated(await configuredEndpoint('Auto Scaling'))
   return {
     ledger,
     project: config.project,

@@ -1,9 +1,9 @@
 import type { ListedRelease } from '../ami/list.ts'
 import type { Rolling } from '../config.ts'
-import { refused } from '../errors.ts'
+import { BakeError, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { checkGroup, type DeployAsk, type DeployPlan, planDeploy, type Target } from '../fleet/deploy-plan.ts'
-import { type Deployment, newest } from '../fleet/deployments.ts'
+import { Deployment, newest } from '../fleet/deployments.ts'
 import { turnRound, wayBack } from '../fleet/rollback.ts'
 import { begin, checkDeployed, deploymentOpen, runRolling, settle } from '../fleet/rolling.ts'
 import { bakeAmi } from './ami.ts'
@@ -24,6 +24,8 @@ export interface Prepared extends AsyncDisposable {
   plan?: DeployPlan
   /** One that was begun before. */
   open?: Deployment
+  /** `open` is to be taken back. */
+  turns?: true
   /** It was done before: nothing is left to do. */
   done?: Deployment
   /** Throws deploy_failed, deploy_rolled_back or deploy_cancelled (exit 3). */
@@ -66,7 +68,7 @@ export async function prepareRollback(ask: { stack: string; to?: string }, reque
     const { deployment } = way
     if (way.kind === 'done') return { done: deployment, go: async () => deployment }
     if (way.kind === 'follow') return { open: deployment, go: () => finish(deployment, world) }
-    return { open: deployment, go: async () => checkTurned(await turnRound(deployment, world)) }
+    return { open: deployment, turns: true, go: async () => checkTurned(await turnRound(deployment, world)) }
   })
 }
 
@@ -86,10 +88,10 @@ interface Prepare {
 
 async function prepared(name: string, request: DeployRequest, prepare: (with_: Prepare) => Promise<Steps>): Promise<Prepared> {
   const project = await openProject()
-  const { where, rolling } = groupStack(project.config, name)
+  const { autoscalingGroup: group, rolling } = groupStack(project.config, name)
   const world = await openDeployWorld(project, request)
   try {
-    const steps = await prepare({ project, world, rolling, group: where.autoscalingGroup })
+    const steps = await prepare({ project, world, rolling, group })
     return { ...steps, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() }
   } catch (error) {
     await world[Symbol.asyncDispose]()
@@ -98,7 +100,12 @@ async function prepared(name: string, request: DeployRequest, prepare: (with_: P
 }
 
 async function planned(ask: DeployAsk, world: OpenDeployWorld): Promise<Steps> {
-  const plan = await planDeploy(ask, world)
+  const plan = await planDeploy(ask, world).catch(async (error: unknown) => {
+    if (!(error instanceof BakeError && error.code === 'refresh_in_progress')) throw error
+    // Of a deployment that somebody began since one was looked for, and that may have ended since.
+    return (await openDeployment(world, ask.stack)) ?? (await planDeploy(ask, world))
+  })
+  if (plan instanceof Deployment) return following(plan, ask.target.release, ask.group, world)
   return { plan, go: async () => await finish(await begin(plan, world), world) }
 }
 
@@ -125,7 +132,7 @@ async function openDeployment(world: OpenDeployWorld, stack: string): Promise<De
 }
 
 /** Throws deployment_open (exit 2) when it goes elsewhere. */
-function following(open: Deployment, release: string, group: string, world: OpenDeployWorld): Steps {
+function following(open: Deployment, release: string | undefined, group: string, world: OpenDeployWorld): Steps {
   if (open.document.to.release !== release || open.document.group !== group) throw deploymentOpen(open)
   return { open, go: () => finish(open, world) }
 }

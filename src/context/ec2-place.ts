@@ -1,14 +1,13 @@
 import type { Ec2Place } from '../ami/packer-ami-baker.ts'
 import { refused } from '../errors.ts'
-import { configuredEndpoint } from '../io/aws-client.ts'
+import { configuredEndpoint, isEmulated } from '../io/aws-client.ts'
 
 const ADDRESS = /^([A-Za-z0-9.-]+):([0-9]{1,5})$/
 
 /** Where EC2 is, by AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL or the profile's, and BAKE_EC2_SSH. Throws bad_setting (exit 2). */
 export async function ec2Place(env: NodeJS.ProcessEnv = process.env): Promise<Ec2Place> {
   const endpoint = await configuredEndpoint('EC2')
-  // AWS's own, private ones of a VPC included, are https always.
-  const emulated = endpoint?.startsWith('http:') === true
+  const emulated = isEmulated(endpoint)
   const { BAKE_EC2_SSH: address } = env
   const place = { ...(endpoint !== undefined && { endpoint }), emulated }
   if (!address) return place

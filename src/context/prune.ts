@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { type Pruned, type PrunePart, prunePart } from '../ami/prune.ts'
 import { localPart } from '../ami/prune-local.ts'
-import { deliveredVersions } from '../fleet/delivered.ts'
+import { deliveredVersions } from '../fleet/rollback.ts'
 import type { Project } from './project.ts'
 import { listWorld } from './releases.ts'
 import { hasEnded } from './whoami.ts'

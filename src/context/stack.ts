@@ -17,10 +17,9 @@ export function stackNamed({ stacks }: Config, name: string): StackDefinition {
 }
 
 /** A stack that is an auto-scaling group. Throws unknown_stack or stack_without_group (exit 2). */
-export function groupStack(config: Config, name: string): StackDefinition & { where: { autoscalingGroup: string } } {
-  const stack = stackNamed(config, name)
-  const { where } = stack
-  if ('autoscalingGroup' in where) return { ...stack, where }
+export function groupStack(config: Config, name: string): Extract<StackDefinition['where'], { autoscalingGroup: string }> {
+  const { where } = stackNamed(config, name)
+  if ('autoscalingGroup' in where) return where
   throw refused('stack_without_group', `stack ${name} is no auto-scaling group, and releases are deployed to those`, {
     next: 'local' in where ? `bake swap --stack ${name} --release RELEASE` : `give stacks.${name} autoscaling_group in bake.yaml`,
     ids: { stack: name },

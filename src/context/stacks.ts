@@ -1,12 +1,13 @@
 import { type ReleaseDocument, readRelease } from '../ami/records.ts'
 import type { StackDefinition } from '../config.ts'
-import { BakeError, messageOf, refused } from '../errors.ts'
+import { BakeError, messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
+import { groupNamed } from '../fleet/deploy-plan.ts'
 import { type Deployment, readDeployments } from '../fleet/deployments.ts'
 import { localServices, type ServiceState } from '../fleet/local-state.ts'
 import { type GroupState, groupState } from '../fleet/stack-state.ts'
 import { DockerContainers } from '../io/containers.ts'
-import { PROCESSES, type Process } from '../processes.ts'
+import { PROCESSES, type Process } from '../scaling-processes.ts'
 import { type OpenDeployWorld, openDeployWorld } from './deploy-world.ts'
 import { openProject, type Project } from './project.ts'
 import { groupStack, stackNamed } from './stack.ts'
@@ -81,14 +82,11 @@ export async function setProcesses(
   request: Request,
 ): Promise<{ stack: string; group: string; suspended: string[] }> {
   const project = await openProject()
-  const { name: stack, where } = groupStack(project.config, ask.stack)
-  const group = where.autoscalingGroup
+  const { stack } = ask
+  const { autoscalingGroup: group } = groupStack(project.config, stack)
   const processes = ask.processes.length > 0 ? PROCESSES.filter((process) => ask.processes.includes(process)) : undefined
   await using world = await openDeployWorld(project, request)
-  if ((await world.groups.get(group)) === undefined)
-    throw refused('unknown_group', `stack ${stack}: there is no auto-scaling group ${group} in ${world.groups.region}`, {
-      next: `correct stacks.${stack}.autoscaling_group in bake.yaml, or aws.region`,
-    })
+  await groupNamed(stack, group, world.groups)
   if (ask.on) await world.groups.resume(group, processes ?? [...PROCESSES])
   else await world.groups.suspend(group, processes ?? BY_ITSELF)
   return { stack, group, suspended: (await world.groups.get(group))?.suspended ?? [] }

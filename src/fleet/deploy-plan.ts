@@ -1,7 +1,9 @@
+import { TAG } from '../aws-tags.ts'
 import type { Rolling } from '../config.ts'
 import { refused } from '../errors.ts'
 import type { Group, NamedTemplate } from '../io/autoscaling-groups.ts'
 import type { TemplateVersion } from '../io/ec2-templates.ts'
+import type { Process } from '../scaling-processes.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
 import { type DeploymentDocument, type Launch, newest } from './deployments.ts'
 import { isActive } from './refreshes.ts'
@@ -31,11 +33,8 @@ export interface DeployPlan {
   current: boolean
 }
 
-/** Tag of the instances that a launch template version of bake's launches (src/ami/aws-tags.ts). */
-const RELEASE_TAG = 'bake:release'
-const COMMIT_TAG = 'bake:sha'
 /** Without these no instance is ever replaced. */
-const NEEDED = ['InstanceRefresh', 'Launch', 'Terminate', 'HealthCheck', 'AddToLoadBalancer']
+const NEEDED: readonly Process[] = ['InstanceRefresh', 'Launch', 'Terminate', 'HealthCheck', 'AddToLoadBalancer']
 /**
  * What a deployment would do; looks only. Throws (exit 2) unknown_group, group_mixed, group_without_template, group_unnumbered, processes_suspended,
  * launch_template_other, launch_version_gone, image_gone, wrong_architecture, refresh_in_progress; ec2_* (exit 4).
@@ -78,18 +77,23 @@ export async function planDeploy(ask: DeployAsk, world: DeployWorld): Promise<De
   }
 }
 
+/** Throws unknown_group (exit 2). */
+export async function groupNamed(stack: string, name: string, groups: DeployWorld['groups']): Promise<Group> {
+  const group = await groups.get(name)
+  if (group) return group
+  throw refused('unknown_group', `stack ${stack}: there is no auto-scaling group ${name} in ${groups.region}`, {
+    next: `correct stacks.${stack}.autoscaling_group in bake.yaml, or aws.region`,
+    ids: { stack, group: name },
+  })
+}
+
 /** Throws unknown_group, group_mixed, group_without_template or processes_suspended (exit 2). */
 export async function checkGroup(
   { group: name, stack }: Pick<DeployAsk, 'group' | 'stack'>,
   { groups }: Pick<DeployWorld, 'groups'>,
 ): Promise<{ group: Group; template: NamedTemplate }> {
-  const group = await groups.get(name)
+  const group = await groupNamed(stack, name, groups)
   const ids = { stack, group: name }
-  if (group === undefined)
-    throw refused('unknown_group', `stack ${stack}: there is no auto-scaling group ${name} in ${groups.region}`, {
-      next: `correct stacks.${stack}.autoscaling_group in bake.yaml, or aws.region`,
-      ids,
-    })
   if (group.mixed)
     throw refused('group_mixed', `group ${name} has a mixed instances policy, which bake doesn't deploy to`, {
       next: 'let it launch from one launch template',
@@ -101,7 +105,7 @@ export async function checkGroup(
       next: 'let it launch from the launch template that machine.launch_template in bake.yaml names',
       ids,
     })
-  const suspended = group.suspended.filter((process) => NEEDED.includes(process))
+  const suspended = NEEDED.filter((process) => group.suspended.includes(process))
   if (suspended.length > 0)
     throw refused('processes_suspended', `group ${name} has suspended ${suspended.join(', ')}: no instance would be replaced`, {
       next: `bake autoscaling resume --stack ${stack}`,
@@ -175,14 +179,16 @@ async function versionOf(
   return version
 }
 
-function launchOf({ id, name }: NamedTemplate, { number, imageId = '', tags }: TemplateVersion): Launch {
-  const { [RELEASE_TAG]: release, [COMMIT_TAG]: commit } = tags.instance ?? {}
-  return {
-    ...(release !== undefined && { release }),
-    ...(commit !== undefined && { commit }),
-    image: imageId,
-    template: { id, name, version: number },
-  }
+const launchOf = ({ id, name }: NamedTemplate, version: TemplateVersion): Launch => ({
+  ...releaseOf(version),
+  image: version.imageId ?? '',
+  template: { id, name, version: version.number },
+})
+
+/** Of a version that bake made: the tags of what it launches. */
+export function releaseOf({ tags }: TemplateVersion): Pick<Launch, 'release' | 'commit'> {
+  const { [TAG.release]: release, [TAG.sha]: commit } = tags.instance ?? {}
+  return { ...(release !== undefined && { release }), ...(commit !== undefined && { commit }) }
 }
 
 const isOf = ({ template, healthy }: Group['instances'][number], { template: wanted }: Launch): boolean =>

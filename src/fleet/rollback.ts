@@ -1,5 +1,6 @@
 import { refused } from '../errors.ts'
 import type { Ledger } from '../io/ledger.ts'
+import { keys } from '../names.ts'
 import type { Target } from './deploy-plan.ts'
 import type { DeployWorld } from './deploy-world.ts'
 import { type Deployment, eachDeployment, take } from './deployments.ts'
@@ -50,7 +51,7 @@ const hadEffect = ({ document: { from, to }, ended, refresh }: Deployment): bool
  * Launch template versions that a stack needs: `<template's id> <number>`. Both sides of what is under way, and of the newest deployment that had an effect.
  * Throws ledger_damaged (exit 4).
  */
-export async function neededVersions(ledger: Ledger, stack: string): Promise<string[]> {
+async function neededVersions(ledger: Ledger, stack: string): Promise<string[]> {
   const needed: string[] = []
   let nth = 0
   for await (const deployment of eachDeployment(ledger, stack)) {
@@ -61,4 +62,11 @@ export async function neededVersions(ledger: Ledger, stack: string): Promise<str
     if (standing) break
   }
   return needed
+}
+
+/** Launch template versions that stacks run or go back to: `<template's id> <number>`. Throws ledger_damaged (exit 4). */
+export async function deliveredVersions(ledger: Ledger): Promise<Set<string>> {
+  const stacks = new Set((await ledger.list(keys.allDeployments)).map((key) => key.split('/')[1]!))
+  const needed = await Promise.all([...stacks].map((stack) => neededVersions(ledger, stack)))
+  return new Set(needed.flat())
 }

@@ -8,6 +8,8 @@ import { endOf, findOwn, isActive, isRefused, look, progress } from './refreshes
 
 /** A refresh that was just begun is not always listed at once. */
 const LOOKS_FOR_NEW = 5
+/** An instance takes minutes: that nothing has changed is told too. */
+const TELL_AGAIN_MS = 60_000
 
 /** The deployment that is to be gone on with. Throws deployment_open or stack_changed (exit 2) when another was begun since the plan was made. */
 export async function begin({ document, n }: DeployPlan, world: DeployWorld): Promise<Deployment> {
@@ -148,7 +150,7 @@ async function lookForOwn(deployment: Deployment, world: DeployWorld): Promise<D
 /** Until it ends, or somebody else notes its end; turned round when it is to go back. */
 async function follow(deployment: Deployment, id: string, world: DeployWorld): Promise<Deployment> {
   const { ledger, by, tell } = world
-  let [told, missed, turns] = ['', 0, true]
+  let [told, toldAt, missed, turns] = ['', 0, 0, true]
   for (let at = deployment; ; at = await readOn(ledger, at)) {
     if (at.ended) return at
     const seen = await look(at, world)
@@ -163,8 +165,10 @@ async function follow(deployment: Deployment, id: string, world: DeployWorld): P
     }
     if (found && turns && at.has('rolling-back')) turns = await turn(at, found, world)
     const text = found ? progress(found) : `instance refresh ${id} is not to be seen yet`
-    if (text !== told) tell('info', `${at.document.stack}  ${text}`)
-    told = text
+    if (text !== told || Date.now() - toldAt >= TELL_AGAIN_MS) {
+      tell('info', `${at.document.stack}  ${text}`)
+      ;[told, toldAt] = [text, Date.now()]
+    }
     await world.sleep(world.pollMs, world.signal)
   }
 }

@@ -1,5 +1,5 @@
 import type { Group } from '../io/autoscaling-groups.ts'
-import { nameOf } from './deploy-plan.ts'
+import { nameOf, releaseOf } from './deploy-plan.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
 import { type Deployment, newest } from './deployments.ts'
 import { settle } from './rolling.ts'
@@ -32,13 +32,11 @@ export async function groupState(stack: string, name: string, world: DeployWorld
     newest(ledger, stack).then((newest) => newest && settle(newest, world).catch(() => newest)),
   ])
   const launched = versions.find(({ number }) => String(number) === template?.version)
-  const { 'bake:release': release, 'bake:sha': commit } = launched?.tags.instance ?? {}
-  const about = { ...(release !== undefined && { release }), ...(commit !== undefined && { commit }) }
   return {
     ...{ group: name, min, desired, max, suspended },
     ...(template && {
       launch: {
-        ...about,
+        ...(launched && releaseOf(launched)),
         ...(launched?.imageId && { image: launched.imageId }),
         template: { name: template.name, version: template.version },
       },

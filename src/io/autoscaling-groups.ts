@@ -1,5 +1,5 @@
 import type { AutoScalingGroup, LaunchTemplateSpecification } from '@aws-sdk/client-auto-scaling'
-import type { Process } from '../processes.ts'
+import type { Process } from '../scaling-processes.ts'
 import type { AutoScaling } from './autoscaling-client.ts'
 
 /** A launch template's version as a group or an instance names it: a number, `$Latest` or `$Default`. */

@@ -93,6 +93,9 @@ export async function configuredEndpoint(service: AwsPlace['service']): Promise<
   return found || undefined
 }
 
+/** Whether a service is an emulator: AWS's own endpoints, private ones of a VPC included, are https always. */
+export const isEmulated = (endpoint: string | undefined): boolean => endpoint?.startsWith('http:') === true
+
 const truth = (text: string | undefined): boolean | undefined => (text ? text.toLowerCase() === 'true' : undefined)
 
 const isLoopback = (endpoint: string | undefined): boolean =>

@@ -25,7 +25,7 @@ describe('a valid bake.yaml', () => {
     })
     expect(config.stacks.map(({ where }) => where)).toEqual([
       { targets: { 'tag:stack': ['dev-alice'] } },
-      { autoscalingGroup: 'shop-web' },
+      { autoscalingGroup: 'shop-web', rolling: expect.objectContaining({ minHealthy: 100, maxHealthy: 110 }) },
     ])
   })
 

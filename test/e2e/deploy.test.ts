@@ -186,7 +186,10 @@ describe('what ends bake does not end the deployment:', () => {
   test('two at once deploy once', async () => {
     await newStack()
     const both = await Promise.all([deploy('v2'), deploy('v2')])
-    expect(both.map(({ code }) => code)).toEqual([0, 0])
+    expect(
+      both.map(({ code }) => code),
+      both.map(({ stderr, stdout }) => stderr + stdout).join('\n\n'),
+    ).toEqual([0, 0])
     expect(world.refreshes.count(group)).toBe(1)
     expect(await history()).toEqual(['v2 deployed'])
     expect(await world.group(group)).toMatchObject({ version: '2', instances: ['2', '2'] })

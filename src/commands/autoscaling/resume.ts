@@ -1,6 +1,6 @@
 import { option, string } from '@oclif/core/flags'
 import { BaseCommand } from '../../cli/base.ts'
-import { PROCESSES } from '../../processes.ts'
+import { PROCESSES } from '../../scaling-processes.ts'
 
 export default class Resume extends BaseCommand<typeof Resume> {
   static override summary = 'Let an auto-scaling group change its instances by itself again.'

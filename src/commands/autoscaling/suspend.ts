@@ -1,6 +1,6 @@
 import { option, string } from '@oclif/core/flags'
 import { BaseCommand } from '../../cli/base.ts'
-import { PROCESSES } from '../../processes.ts'
+import { PROCESSES } from '../../scaling-processes.ts'
 
 export default class Suspend extends BaseCommand<typeof Suspend> {
   static override summary = 'Keep an auto-scaling group from changing its instances by itself.'

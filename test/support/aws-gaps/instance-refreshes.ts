@@ -166,10 +166,20 @@ export async function startRefreshes(moto: string): Promise<TestRefreshes> {
       )
   }
 
+  /** Two looks at once would each see the same state and replace the instances twice over each other. */
+  let looks = Promise.resolve()
+  const inTurn = (look: () => Promise<void>): Promise<void> => {
+    const turn = looks.then(look)
+    looks = turn.catch(() => undefined)
+    return turn
+  }
+
   async function describe(group: string): Promise<Answer> {
     if (!(await groupOf(group))) return refusal(`AutoScalingGroup name not found - AutoScalingGroup ${group} not found`)
     const found = all.filter((refresh) => refresh.group === group)
-    for (const refresh of found) await goOn(refresh)
+    await inTurn(async () => {
+      for (const refresh of found) await goOn(refresh)
+    })
     const tag = (name: string, value: string | number | undefined) => (value === undefined ? '' : `<${name}>${value}</${name}>`)
     const members = found.map(({ id, status, reason, percent, left, template, rollback }) =>
       [
