@@ -12,6 +12,7 @@ import { S3Ledger } from '../../src/io/ledger-s3.ts'
 import { append, readClaims } from '../../src/jobs/claims.ts'
 import { keys, newBuildId, sha256 } from '../../src/names.ts'
 import { startRefreshes, type TestRefreshes } from './aws-gaps/instance-refreshes.ts'
+import { startRunCommand, type TestRunCommand } from './aws-gaps/run-command.ts'
 import { type BakeOptions, type BakeResult, type RunningBake, runBake, startBake } from './bake.ts'
 import { startEc2, type TestEc2 } from './ec2.ts'
 import { MOTO_REGION, uniqueName } from './moto.ts'
@@ -24,6 +25,7 @@ export type TestRelease = keyof typeof COMMITS
 export interface StackWorld extends AsyncDisposable {
   readonly ec2: TestEc2
   readonly refreshes: TestRefreshes
+  readonly commands: TestRunCommand
   readonly repo: TestRepo
   readonly ledger: S3Ledger
   /** AMIs of the releases, whose launch template versions are 1, 2 and 3. */
@@ -34,7 +36,9 @@ export interface StackWorld extends AsyncDisposable {
   makeGroup(options?: { version?: string; size?: number; template?: string }): Promise<string>
   removeGroup(name: string): Promise<void>
   /** Version that the group launches, and those of its instances. */
-  group(name: string): Promise<{ version?: string | undefined; instances: (string | undefined)[]; suspended: string[] }>
+  group(
+    name: string,
+  ): Promise<{ version?: string | undefined; instances: (string | undefined)[]; ids: string[]; suspended: string[] }>
   bake(args: string[], options?: BakeOptions): Promise<BakeResult>
   start(args: string[], options?: BakeOptions): RunningBake
 }
@@ -44,6 +48,8 @@ export async function makeStackWorld(): Promise<StackWorld> {
   const ec2 = await startEc2()
   const refreshes = await startRefreshes(ec2.moto.endpoint)
   vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', refreshes.endpoint)
+  const commands = await startRunCommand(ec2.moto.endpoint)
+  vi.stubEnv('AWS_ENDPOINT_URL_SSM', commands.endpoint)
   const bucket = await ec2.moto.createBucket()
   const queue = await ec2.moto.createQueues()
   const ledger = new S3Ledger({ region: MOTO_REGION, bucket })
@@ -68,7 +74,7 @@ ${stacks}`
   for (const [index, release] of (Object.keys(COMMITS) as TestRelease[]).entries())
     images[release] = await makeRelease(release, index + 1, { ec2, ledger })
   return {
-    ...{ ec2, refreshes, repo, ledger, images },
+    ...{ ec2, refreshes, commands, repo, ledger, images },
     setStacks: async (stacks) => void (await repo.commit({ 'bake.yaml': yaml(stacks) })),
     async makeGroup({ version = '1', size = 2, template = TEMPLATE } = {}) {
       const name = uniqueName('shop')
@@ -92,6 +98,7 @@ ${stacks}`
       return {
         version: LaunchTemplate?.Version,
         instances: Instances.map((instance) => instance.LaunchTemplate?.Version),
+        ids: Instances.map(({ InstanceId = '' }) => InstanceId).sort(),
         suspended: SuspendedProcesses.map(({ ProcessName = '' }) => ProcessName).sort(),
       }
     },
@@ -101,6 +108,7 @@ ${stacks}`
       client.destroy()
       await ec2[Symbol.asyncDispose]()
       await refreshes[Symbol.asyncDispose]()
+      await commands[Symbol.asyncDispose]()
       await repo[Symbol.asyncDispose]()
     },
   }
