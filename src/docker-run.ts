@@ -24,8 +24,8 @@ export const imageOf = ({ reference }: Pick<RunnableService, 'reference'>): stri
   `${reference.repository}@${reference.digest}`
 
 /**
- * How a service runs (docker-run(1)), in the foreground of its unit. stdout is what docker itself attaches to: a container's output goes to its log driver,
- * so that the unit's journal has docker's own messages only.
+ * How a service runs (docker-run(1)), in the foreground of its unit, whose BAKE_IMAGE says what it runs: `image`, unless a swap put another in its place.
+ * stdout is what docker itself attaches to: a container's output goes to its log driver, so that the unit's journal has docker's own messages only.
  */
 export function dockerRun(service: RunnableService): DockerRun {
   const { name, envFrom, log } = service
@@ -35,7 +35,7 @@ export function dockerRun(service: RunnableService): DockerRun {
       ...['--rm', `--name=${unitName(service)}`, '--pull=never', '--attach=stdout'],
       ...logOptions(driver, options),
       // BAKE_RELEASE and BAKE_SHA come with the instance: without a value docker takes its own, and sets none that it hasn't got.
-      ...['BAKE_RELEASE', 'BAKE_SHA', ...variablesOf(service)].map((variable) => `--env=${variable}`),
+      ...['BAKE_RELEASE', 'BAKE_SHA', 'BAKE_IMAGE', ...variablesOf(service)].map((variable) => `--env=${variable}`),
       ...(service.envFile === undefined ? [] : [`--env-file=${service.envFile}`]),
       // Written before each start (templates/boot/env-from.py.hbs).
       ...(envFrom.length === 0 ? [] : [`--env-file=/run/bake/${name}.from`]),
@@ -62,7 +62,8 @@ export function localRun(
       ...Object.entries(container.labels).map(([label, value]) => `--label=${label}=${value}`),
       ...(log === undefined ? [] : logOptions(log.driver, log.options)),
       ...(container.envFile === undefined ? [] : [`--env-file=${container.envFile}`]),
-      ...variablesOf(standsIn ? { ...service, env: { ...proof.env, ...env } } : service).map((variable) => `--env=${variable}`),
+      `--env=BAKE_IMAGE=${imageOf(service)}`,
+      ...variablesOf({ env: standsIn ? { ...proof.env, ...env } : env }).map((variable) => `--env=${variable}`),
       ...containerOptions(service),
     ],
     image: imageOf(service),
@@ -75,10 +76,8 @@ const logOptions = (driver: string, options: Record<string, string>): string[] =
   ...Object.entries(options).map(([name, value]) => `--log-opt=${name}=${value}`),
 ]
 
-const variablesOf = (service: RunnableService): string[] => [
-  `BAKE_IMAGE=${imageOf(service)}`,
-  ...Object.entries(service.env).map(([name, value]) => `${name}=${value}`),
-]
+const variablesOf = ({ env }: Pick<RunnableService, 'env'>): string[] =>
+  Object.entries(env).map(([name, value]) => `${name}=${value}`)
 
 const containerOptions = ({ ports, volumes, user, memoryBytes, cpus }: RunnableService): string[] => [
   ...ports.map(

@@ -8,7 +8,7 @@ import { checkServices, serviceData, volumeData } from './service-data.ts'
 import { openTemplates, type Templates } from './templates.ts'
 
 const STEPS = ['prepare', 'images', 'install', 'setup', 'rehearse', 'clean', 'scan']
-const OWN_UNITS = ['bake-net.service', 'bake-instance.service', 'bake-proof.service']
+const OWN_UNITS = ['bake-net.service', 'bake-instance.service', 'bake-proof.service', 'bake-swap.service']
 /** Of systemd-networkd, NetworkManager and Debian's ifupdown. */
 const WAIT_ONLINE = ['systemd-networkd-wait-online', 'NetworkManager-wait-online', 'ifupdown-wait-online']
 const LIB = '/usr/local/lib/bake'
@@ -46,8 +46,9 @@ function diskFiles(plan: Plan, { render }: Templates): RenderedFile[] {
     ...OWN_UNITS.map((unit) => text(`${UNITS}/${unit}`, `boot/${unit}`)),
     ...services.map((service) => text(`${UNITS}/${service.unit}`, 'boot/service.service', service)),
     ...WAIT_ONLINE.map((unit) => text(`${UNITS}/${unit}.service.d/bake.conf`, 'boot/wait-online.conf')),
-    ...['net', 'instance'].map((name) => script(`${LIB}/${name}`, `boot/${name}.sh`)),
+    ...['net', 'instance', 'swap'].map((name) => script(`${LIB}/${name}`, `boot/${name}.sh`)),
     ...services.map((service) => script(`${LIB}/health-${service.name}`, 'boot/health.sh', service)),
+    script(`${LIB}/aws-ask`, 'boot/aws-ask.py'),
     ...(readsAws(plan) ? [script(`${LIB}/env-from`, 'boot/env-from.py')] : []),
     script(`${LIB}/proof`, 'boot/proof.sh', { services }),
     script('/usr/local/bin/bake-release', 'boot/bake-release.sh'),

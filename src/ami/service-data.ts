@@ -10,7 +10,7 @@ const ENV_FROM_SECONDS = 30
 /** What counts as started where there is no check (templates/boot/proof.sh.hbs). */
 const STEADY_SECONDS = 20
 /** Units of bake's own: `bake-net.service` is no service called net. */
-const RESERVED = ['net', 'instance', 'proof']
+const RESERVED = ['net', 'instance', 'proof', 'swap']
 
 /** A health check as templates take it: exactly one of the kinds is not null, or none, and then the image's own counts, or that the container runs. */
 export interface HealthData {

@@ -1,24 +1,29 @@
 import { createHash } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
 
-/** A tar archive (ustar) that holds one small file. */
-function tar(name: string, content: string): Buffer {
-  const header = Buffer.alloc(512)
-  const field = (at: number, text: string) => header.write(text, at, 'latin1')
-  field(0, name)
-  field(100, '0000644\0')
-  field(108, '0000000\0')
-  field(116, '0000000\0')
-  field(124, `${Buffer.byteLength(content).toString(8).padStart(11, '0')}\0`)
-  field(136, '00000000000\0')
-  field(148, '        ')
-  field(156, '0')
-  field(257, 'ustar\u000000')
-  const sum = header.reduce((total, byte) => total + byte, 0)
-  field(148, `${sum.toString(8).padStart(6, '0')}\0 `)
-  const body = Buffer.alloc(Math.ceil(Buffer.byteLength(content) / 512) * 512)
-  body.write(content)
-  return Buffer.concat([header, body, Buffer.alloc(1024)])
+export type ImageFiles = Record<string, { content: Buffer | string; mode?: number }>
+
+/** A tar archive (ustar) of small files. */
+function tar(files: ImageFiles): Buffer {
+  const parts = Object.entries(files).flatMap(([name, { content, mode = 0o644 }]) => {
+    const header = Buffer.alloc(512)
+    const field = (at: number, text: string) => header.write(text, at, 'latin1')
+    field(0, name)
+    field(100, `${mode.toString(8).padStart(7, '0')}\0`)
+    field(108, '0000000\0')
+    field(116, '0000000\0')
+    field(124, `${Buffer.byteLength(content).toString(8).padStart(11, '0')}\0`)
+    field(136, '00000000000\0')
+    field(148, '        ')
+    field(156, '0')
+    field(257, 'ustar\u000000')
+    const sum = header.reduce((total, byte) => total + byte, 0)
+    field(148, `${sum.toString(8).padStart(6, '0')}\0 `)
+    const body = Buffer.alloc(Math.ceil(Buffer.byteLength(content) / 512) * 512)
+    Buffer.from(content).copy(body)
+    return [header, body]
+  })
+  return Buffer.concat([...parts, Buffer.alloc(1024)])
 }
 
 const digestOf = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
@@ -28,6 +33,10 @@ export interface PushOptions {
   platforms?: string[]
   /** What `/content` in it says; decides the digest. */
   content?: string
+  /** More files, by path without the first slash. */
+  files?: ImageFiles
+  /** Of the image's configuration: `Cmd`, `Env`. */
+  config?: object
   /** Value of Authorization. */
   authorization?: string
 }
@@ -58,14 +67,14 @@ export async function pushImage(host: string, path: string, tag: string, options
     const [os, architecture, variant] = platform.split('/')
     return { os: os!, architecture: architecture!, ...(variant ? { variant } : {}) }
   })
-  const archive = tar('content', options.content ?? 'hello\n')
+  const archive = tar({ content: { content: options.content ?? 'hello\n' }, ...options.files })
   const layer = await blob(gzipSync(archive))
   const image = async (platform: (typeof platforms)[number], name: string) => {
     const config = await blob(
       Buffer.from(
         JSON.stringify({
           ...platform,
-          config: {},
+          config: options.config ?? {},
           rootfs: { type: 'layers', diff_ids: [digestOf(archive)] },
           history: [{ created_by: 'test' }],
         }),

@@ -16,7 +16,7 @@ trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 live() { [ -d /run/systemd/system ]; }
 
 phase 'install begin'
-units=( 'bake-net.service' 'bake-instance.service' 'bake-proof.service' 'bake-web.service' 'bake-jobs.service' 'bake-edge.service' 'bake-queue.1.service' )
+units=( 'bake-net.service' 'bake-instance.service' 'bake-proof.service' 'bake-swap.service' 'bake-web.service' 'bake-jobs.service' 'bake-edge.service' 'bake-queue.1.service' )
 # Of the disk that this one was made from, when that was baked as well.
 for path in /etc/systemd/system/bake-*.service; do
   [ -e "$path" ] || continue
@@ -26,11 +26,14 @@ for path in /etc/systemd/system/bake-*.service; do
   rm -f "$path"
 done
 rm -rf /usr/local/lib/bake
+# What that one was swapped to.
+rm -rf /var/lib/bake/swap
 
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/bake/manifest.json' '/etc/bake/manifest.json'
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-net.service' '/etc/systemd/system/bake-net.service'
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-instance.service' '/etc/systemd/system/bake-instance.service'
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-proof.service' '/etc/systemd/system/bake-proof.service'
+install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-swap.service' '/etc/systemd/system/bake-swap.service'
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-web.service' '/etc/systemd/system/bake-web.service'
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-jobs.service' '/etc/systemd/system/bake-jobs.service'
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/bake-edge.service' '/etc/systemd/system/bake-edge.service'
@@ -40,10 +43,12 @@ install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/Netw
 install -D --mode=0644 --owner=0 --group=0 "$kit"/files'/etc/systemd/system/ifupdown-wait-online.service.d/bake.conf' '/etc/systemd/system/ifupdown-wait-online.service.d/bake.conf'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/net' '/usr/local/lib/bake/net'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/instance' '/usr/local/lib/bake/instance'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/swap' '/usr/local/lib/bake/swap'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-web' '/usr/local/lib/bake/health-web'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-jobs' '/usr/local/lib/bake/health-jobs'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-edge' '/usr/local/lib/bake/health-edge'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/health-queue.1' '/usr/local/lib/bake/health-queue.1'
+install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/aws-ask' '/usr/local/lib/bake/aws-ask'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/env-from' '/usr/local/lib/bake/env-from'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/lib/bake/proof' '/usr/local/lib/bake/proof'
 install -D --mode=0755 --owner=0 --group=0 "$kit"/files'/usr/local/bin/bake-release' '/usr/local/bin/bake-release'

@@ -22,7 +22,7 @@ if live && command -v cloud-init >/dev/null; then
   timeout 600 cloud-init status --wait >/dev/null 2>&1 || true
 fi
 
-for tool in base64 blkid blockdev cmp cut dd df diff find findmnt fstrim grep head install sed shred sort stat sync systemctl tac tail timeout tr truncate xargs; do
+for tool in base64 blkid blockdev cmp cut dd df diff find findmnt flock fstrim grep head install sed shred sort stat sync systemctl tac tail timeout tr truncate xargs; do
   command -v "$tool" >/dev/null || fail "the base has no $tool; take another one, or install it in an image of your own"
 done
 machine=$(uname -m)
