@@ -6,7 +6,6 @@ import {
   DescribeAutoScalingGroupsCommand,
 } from '@aws-sdk/client-auto-scaling'
 import { CreateLaunchTemplateCommand, CreateLaunchTemplateVersionCommand } from '@aws-sdk/client-ec2'
-import { vi } from 'vitest'
 import { documentDigest, type MachineDocument } from '../../src/ami/records.ts'
 import { S3Ledger } from '../../src/io/ledger-s3.ts'
 import { append, readClaims } from '../../src/jobs/claims.ts'
@@ -15,6 +14,7 @@ import { startRefreshes, type TestRefreshes } from './aws-gaps/instance-refreshe
 import { startRunCommand, type TestRunCommand } from './aws-gaps/run-command.ts'
 import { type BakeOptions, type BakeResult, type RunningBake, runBake, startBake } from './bake.ts'
 import { startEc2, type TestEc2 } from './ec2.ts'
+import { Environment } from './environment.ts'
 import { MOTO_REGION, uniqueName } from './moto.ts'
 import { makeRepo, type TestRepo } from './repo.ts'
 
@@ -43,13 +43,20 @@ export interface StackWorld extends AsyncDisposable {
   start(args: string[], options?: BakeOptions): RunningBake
 }
 
+/** Where image web of a release is, unless a test has one that runs. */
+const nowhere = (release: TestRelease): { repository: string; digest: string } => ({
+  repository: '127.0.0.1:1/shop/web',
+  digest: `sha256:${sha256(release)}`,
+})
+
 /** A project on moto whose releases v1 to v3 are recorded as baked and proven: nothing is built. */
-export async function makeStackWorld(): Promise<StackWorld> {
+export async function makeStackWorld(web: (release: TestRelease) => ReturnType<typeof nowhere> = nowhere): Promise<StackWorld> {
   const ec2 = await startEc2()
   const refreshes = await startRefreshes(ec2.moto.endpoint)
-  vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', refreshes.endpoint)
+  const environment = new Environment()
+  environment.set('AWS_ENDPOINT_URL_AUTO_SCALING', refreshes.endpoint)
   const commands = await startRunCommand(ec2.moto.endpoint)
-  vi.stubEnv('AWS_ENDPOINT_URL_SSM', commands.endpoint)
+  environment.set('AWS_ENDPOINT_URL_SSM', commands.endpoint)
   const bucket = await ec2.moto.createBucket()
   const queue = await ec2.moto.createQueues()
   const ledger = new S3Ledger({ region: MOTO_REGION, bucket })
@@ -72,7 +79,7 @@ ${stacks}`
   })
   const images = {} as Record<TestRelease, string>
   for (const [index, release] of (Object.keys(COMMITS) as TestRelease[]).entries())
-    images[release] = await makeRelease(release, index + 1, { ec2, ledger })
+    images[release] = await makeRelease(release, index + 1, { image: 'web', ...web(release) }, { ec2, ledger })
   return {
     ...{ ec2, refreshes, commands, repo, ledger, images },
     setStacks: async (stacks) => void (await repo.commit({ 'bake.yaml': yaml(stacks) })),
@@ -106,6 +113,7 @@ ${stacks}`
     start: (args, options = {}) => startBake(args, { cwd: repo.dir, ...options }),
     async [Symbol.asyncDispose]() {
       client.destroy()
+      environment[Symbol.dispose]()
       await ec2[Symbol.asyncDispose]()
       await refreshes[Symbol.asyncDispose]()
       await commands[Symbol.asyncDispose]()
@@ -118,6 +126,7 @@ ${stacks}`
 async function makeRelease(
   name: TestRelease,
   version: number,
+  web: { image: string; repository: string; digest: string },
   { ec2, ledger }: Pick<StackWorld, 'ec2' | 'ledger'>,
 ): Promise<string> {
   const commit = COMMITS[name]
@@ -132,7 +141,6 @@ async function makeRelease(
   else await ec2.client().send(new CreateLaunchTemplateVersionCommand(named))
   const inputs = sha256(`${name} ${id}`)
   const build = newBuildId()
-  const web = { image: 'web', repository: '127.0.0.1:1/shop/web', digest: `sha256:${sha256(name)}` }
   const at = Date.now()
   const document: MachineDocument = {
     ...{ version: 1, build, inputs, project: 'shop', release: name, commit, architecture: 'amd64', baker: 'packer' },
