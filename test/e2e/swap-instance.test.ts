@@ -206,7 +206,7 @@ describe.runIf(canRun)('on an instance', () => {
   test('two at once: the second is refused', async () => {
     const [first, second] = await Promise.all([
       instance.run(`${SWAP} run web=${web.two}`),
-      instance.run(`while flock --nonblock /run/bake/swap.lock true; do sleep 0.01; done; ${SWAP} run jobs=${jobs.two}`),
+      instance.run(`until [ -e /run/bake/swap/web.env ]; do sleep 0.01; done; ${SWAP} run jobs=${jobs.two}`),
     ])
     expect(read(first).told).toEqual(['web swapped'])
     expect(second).toEqual({ status: 75, stdout: '', stderr: 'bake: another swap runs on this machine\n' })
