@@ -16,6 +16,8 @@ export const TAG = {
   /** On launch template versions' instances: which release and commit they are. */
   release: 'bake:release',
   sha: 'bake:sha',
+  /** On instances of a stack that may be swapped: the parameter that says what an instance that joins is to run. */
+  swap: 'bake:swap',
 } as const
 
 /** Keys that users can't set. */

@@ -107,6 +107,8 @@ export const keys = {
   allDeployments: 'deployments/',
   deployments: (stack: string) => `deployments/${stack}/`,
   deployment: (stack: string, n: number) => `deployments/${stack}/${entry(n)}`,
+  swaps: (stack: string) => `swaps/${stack}/`,
+  swap: (stack: string, n: number) => `swaps/${stack}/${entry(n)}`,
   deploymentSteps: (stack: string, n: number) => `deployment-steps/${stack}/${entry(n)}/`,
   deploymentStep: (stack: string, n: number, k: number) => `deployment-steps/${stack}/${entry(n)}/${entry(k)}`,
   layers: (target: string) => `layers/${sha256(target).slice(0, 32)}`,

@@ -1,5 +1,5 @@
 import type { StackState } from '../context/stacks.ts'
-import { shortCommit, shortDigest } from './format.ts'
+import { age, shortCommit, shortDigest } from './format.ts'
 import type { Palette } from './style.ts'
 import { table } from './table.ts'
 
@@ -29,7 +29,12 @@ function rowsOf(stack: StackState): Row[] {
   const { stack: name } = stack
   const none = { stack: name, runs: '', from: '', instances: '', note: '' }
   if ('error' in stack) return [{ ...none, note: stack.error }]
-  if (stack.where === 'targets') return [{ ...none, note: 'chosen by tags: bake does not look at those yet' }]
+  if (stack.where === 'targets') {
+    const { instances } = stack
+    const running = instances.filter(({ state }) => state === 'running').length
+    const from = [...new Set(instances.map(({ image }) => image))].join(', ')
+    return [{ ...none, from, instances: `${running} of ${instances.length} running`, note: swappedText(stack) ?? '' }]
+  }
   if (stack.where === 'local')
     return stack.services.length === 0
       ? [{ ...none, from: 'this machine', note: `nothing runs: bake swap --stack ${name}` }]
@@ -44,6 +49,7 @@ function rowsOf(stack: StackState): Row[] {
   const healthy = instances.filter((instance) => instance.healthy && instance.lifecycle === 'InService').length
   const notes = [
     ...(deployment?.status === 'running' ? [`${deployment.release ?? 'a deployment'} is being deployed`] : []),
+    ...[swappedText(stack) ?? []].flat(),
     ...drift,
     ...(suspended.length > 0 ? [`suspended: ${suspended.join(', ')}`] : []),
   ]
@@ -57,4 +63,10 @@ function rowsOf(stack: StackState): Row[] {
       note: notes.join('; '),
     },
   ]
+}
+
+function swappedText({ swapped }: Extract<StackState, { where: 'group' | 'targets' }>): string | undefined {
+  if (swapped === undefined) return undefined
+  const images = Object.entries(swapped.images).map(([service, digest]) => `${service} ${shortDigest(digest)}`)
+  return `swapped to ${shortCommit(swapped.commit)} by ${swapped.by} ${age(swapped.at)}: ${images.join(', ')}`
 }

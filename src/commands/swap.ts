@@ -5,7 +5,7 @@ export default class Swap extends BaseCommand<typeof Swap> {
   static override summary = 'Replace running images of a stack in seconds; what is not well is put back.'
   static override description =
     `Builds what is missing, then replaces one service after the other: pull by digest, start, health check, or back to what ran before (exit code 3).
-Stacks with local: true run machine.services of bake.yaml on this machine's engine; those on AWS come later.`
+A stack with local: true runs machine.services of bake.yaml on this machine's engine. On AWS every instance of the stack is swapped at once, by Systems Manager with bake's own document.`
   static override examples = [
     { description: 'HEAD, all services', command: '<%= config.bin %> swap --stack dev' },
     { description: 'only what runs image web', command: '<%= config.bin %> swap --stack dev --image web' },
@@ -18,7 +18,7 @@ Stacks with local: true run machine.services of bake.yaml on this machine's engi
     sha: string({ description: 'commit, 4 or more digits; default: HEAD', exclusive: ['branch', 'release'] }),
     branch: string({ description: 'branch whose tip to run', exclusive: ['release'] }),
     release: string({ description: 'release to run, by its images’ digests' }),
-    atomic: boolean({ default: false, description: 'when one service is not well, put all back' }),
+    atomic: boolean({ default: false, description: 'when one service (on AWS: on one instance) is not well, put all back' }),
     down: boolean({
       default: false,
       description: 'remove the stack’s containers',
@@ -29,6 +29,7 @@ Stacks with local: true run machine.services of bake.yaml on this machine's engi
 
   async run(): Promise<object> {
     const { swap, swapDown } = await import('../context/swap.ts')
+    const { swapLines } = await import('../cli/swap-lines.ts')
     const { stack, image: images = [], sha, branch, release, atomic, down } = this.flags
     const signal = this.interrupt
     if (down) {
@@ -42,7 +43,7 @@ Stacks with local: true run machine.services of bake.yaml on this machine's engi
       ...(release !== undefined && { release }),
     }
     const { done, failure } = await swap({ stack, images, ...what, atomic, emit: this.emit, settled: this.settled, signal })
-    for (const { service, image } of done.services) if (image !== undefined) this.log(`${service}  ${image}`)
+    for (const line of swapLines(done)) this.log(line)
     // With --json what was done is told beside the error.
     this.partial = done
     if (failure) throw failure

@@ -10,6 +10,8 @@ import { Ec2 } from '../io/ec2.ts'
 import { Ec2Images } from '../io/ec2-images.ts'
 import { Ec2Instances } from '../io/ec2-instances.ts'
 import { Ec2Templates } from '../io/ec2-templates.ts'
+import { Ssm } from '../io/ssm.ts'
+import { SsmParameters } from '../io/ssm-parameters.ts'
 import type { Project } from './project.ts'
 import { whoami } from './whoami.ts'
 
@@ -18,7 +20,7 @@ const POLL_MS = 5_000
 /** An emulator on this machine: nobody waits for it. */
 const EMULATED_POLL_MS = 100
 
-export type OpenDeployWorld = DeployWorld & { groups: Groups } & AsyncDisposable
+export type OpenDeployWorld = DeployWorld & { groups: Groups; instances: Ec2Instances } & AsyncDisposable
 
 /** Throws aws_missing (exit 2). */
 export async function openDeployWorld(
@@ -30,7 +32,7 @@ export async function openDeployWorld(
       next: 'add aws: (docs/aws-setup.md), or use a stack with local: true',
     })
   const { region } = aws
-  const [scaling, ec2] = [new AutoScaling(region), new Ec2(region)]
+  const [scaling, ec2, ssm] = [new AutoScaling(region), new Ec2(region), new Ssm(region)]
   const emulated = isEmulated(await configuredEndpoint('Auto Scaling'))
   return {
     ledger,
@@ -40,13 +42,14 @@ export async function openDeployWorld(
     templates: new Ec2Templates(ec2),
     images: new Ec2Images(ec2),
     instances: new Ec2Instances(ec2),
+    parameters: new SsmParameters(ssm),
     by: whoami(),
     pollMs: emulated ? EMULATED_POLL_MS : POLL_MS,
     signal,
     sleep: (ms, until) => sleep(ms, undefined, { signal: until }),
     tell: (level, text) => emit({ type: 'notice', level, text }),
     async [Symbol.asyncDispose]() {
-      await Promise.all([scaling[Symbol.asyncDispose](), ec2[Symbol.asyncDispose]()])
+      await Promise.all([scaling, ec2, ssm].map((each) => each[Symbol.asyncDispose]()))
     },
   }
 }

@@ -1,6 +1,9 @@
 import { parseQueue } from '../config/syntax-notify.ts'
 import { refused } from '../errors.ts'
+import { AutoScaling } from '../io/autoscaling-client.ts'
 import { AwsBucket } from '../io/aws-bucket.ts'
+import { AwsDocuments } from '../io/aws-documents.ts'
+import { AwsGroupTags } from '../io/aws-group-tags.ts'
 import { AwsProofNetwork } from '../io/aws-proof-network.ts'
 import { AwsQueues } from '../io/aws-queues.ts'
 import { partitionOf } from '../io/aws-region.ts'
@@ -8,6 +11,7 @@ import { AwsRepositories } from '../io/aws-repositories.ts'
 import { ecrRegistry } from '../io/ecr-host.ts'
 import type { Lane } from '../io/queue.ts'
 import { queueName } from '../io/queue-sqs.ts'
+import { Ssm } from '../io/ssm.ts'
 import { parseReference } from '../reference.ts'
 import type { SetupTarget, Stores } from '../setup.ts'
 import type { Project } from './project.ts'
@@ -34,6 +38,7 @@ export function setupTarget(project: Project, env: NodeJS.ProcessEnv): SetupTarg
     ...(aws && { aws: awsOf(project, aws) }),
     ...machineOf(project),
     ...deployOf(project),
+    ...swapOf(project),
     ...(ecr && { ecr }),
     ...(registry !== undefined && { registry }),
   }
@@ -81,6 +86,19 @@ function deployOf({ config }: Project): Pick<SetupTarget, 'deploy'> {
   return { deploy: { region: config.aws.region, groups: [...new Set(groups)] } }
 }
 
+/** Stacks that are chosen by tags may be swapped unless bake.yaml says no; groups where it says so. */
+function swapOf({ config }: Project): Pick<SetupTarget, 'swap'> {
+  if (config.aws === undefined) return {}
+  const groups: Record<string, string> = {}
+  const tags: Record<string, string[]>[] = []
+  for (const { name, where, swappable } of config.stacks) {
+    if ('autoscalingGroup' in where && swappable === true) groups[name] = where.autoscalingGroup
+    if ('targets' in where && swappable !== false) tags.push(where.targets)
+  }
+  if (tags.length === 0 && Object.keys(groups).length === 0) return {}
+  return { swap: { region: config.aws.region, project: config.project, groups, tags } }
+}
+
 function repositoriesOf(project: Project, env: NodeJS.ProcessEnv): SetupTarget['ecr'] {
   const { target, cache } = targetsOf(project, undefined)
   const { host, path } = parseReference(cache('any', 'any'))
@@ -91,15 +109,19 @@ function repositoriesOf(project: Project, env: NodeJS.ProcessEnv): SetupTarget['
 }
 
 /** The account itself. Nothing is asked of it before the first look. */
-export function openStores({ aws, ecr, machine }: SetupTarget): { stores: Stores } & AsyncDisposable {
+export function openStores({ aws, ecr, machine, swap }: SetupTarget): { stores: Stores } & AsyncDisposable {
   const queues = new AwsQueues(aws?.region ?? '')
   const buckets = new AwsBucket(aws?.region ?? '')
   const repositories = new AwsRepositories({ region: ecr?.region ?? '', account: ecr?.account ?? '' })
   const networks = new AwsProofNetwork(machine?.region ?? '')
+  const [ssm, scaling] = [new Ssm(swap?.region ?? ''), new AutoScaling(swap?.region ?? '')]
   return {
-    stores: { queue: queues, bucket: buckets, repository: repositories, network: networks },
+    stores: {
+      ...{ queue: queues, bucket: buckets, repository: repositories, network: networks },
+      ...{ document: new AwsDocuments(ssm), 'group-tag': new AwsGroupTags(scaling) },
+    },
     async [Symbol.asyncDispose]() {
-      await Promise.all([queues, buckets, repositories, networks].map((each) => each[Symbol.asyncDispose]()))
+      await Promise.all([queues, buckets, repositories, networks, ssm, scaling].map((each) => each[Symbol.asyncDispose]()))
     },
   }
 }

@@ -1,5 +1,5 @@
 import { type Config, nearest, type StackDefinition } from '../config.ts'
-import { refused } from '../errors.ts'
+import { type BakeError, refused } from '../errors.ts'
 
 /** A stack of bake.yaml. Throws unknown_stack (exit 2). */
 export function stackNamed({ stacks }: Config, name: string): StackDefinition {
@@ -25,3 +25,13 @@ export function groupStack(config: Config, name: string): Extract<StackDefinitio
     ids: { stack: name },
   })
 }
+
+export const notSwappable = (stack: string): BakeError =>
+  refused('not_swappable', `stack ${stack} is not to be swapped`, {
+    next: `swappable: true in stacks.${stack} of bake.yaml allows it`,
+    ids: { stack },
+  })
+
+/** As Run Command's targets are called in bake.yaml, in EC2's words. */
+export const filtersOf = (targets: Record<string, string[]>): Record<string, string[]> =>
+  Object.fromEntries(Object.entries(targets).map(([name, values]) => [name === 'InstanceIds' ? 'instance-id' : name, values]))

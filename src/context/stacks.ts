@@ -6,19 +6,30 @@ import { groupNamed } from '../fleet/deploy-plan.ts'
 import { type Deployment, readDeployments } from '../fleet/deployments.ts'
 import { localServices, type ServiceState } from '../fleet/local-state.ts'
 import { type GroupState, groupState } from '../fleet/stack-state.ts'
+import { readSwaps } from '../fleet/swap-record.ts'
 import { DockerContainers } from '../io/containers.ts'
+import type { Ledger } from '../io/ledger.ts'
 import { PROCESSES, type Process } from '../scaling-processes.ts'
 import { type OpenDeployWorld, openDeployWorld } from './deploy-world.ts'
 import { openProject, type Project } from './project.ts'
-import { groupStack, stackNamed } from './stack.ts'
+import { filtersOf, groupStack, stackNamed } from './stack.ts'
 
-/** What runs on one stack. `images`: of the release that is launched, when it is recorded. `targets`: by tags, bake looks at no instances there yet. */
+/** What was swapped since the stack was deployed to. */
+interface SwappedState {
+  commit: string
+  /** Digest by service. */
+  images: Record<string, string>
+  by: string
+  at: number
+}
+
+/** What runs on one stack. `images`: of the release that is launched, when it is recorded. */
 export type StackState = { stack: string } & (
-  | { where: 'group'; state: GroupState; images?: ReleaseDocument['images'] }
+  | { where: 'group'; state: GroupState; images?: ReleaseDocument['images']; swapped?: SwappedState }
   | { where: 'local'; services: ServiceState[] }
-  | { where: 'targets' }
+  | { where: 'targets'; instances: { id: string; state: string; image: string }[]; swapped?: SwappedState }
   /** It couldn't be looked at. */
-  | { where: 'group' | 'local'; error: string }
+  | { where: 'group' | 'local' | 'targets'; error: string }
 )
 
 interface Request {
@@ -46,20 +57,34 @@ async function stateOf(
   { config, ledger }: Project,
   world: () => Promise<OpenDeployWorld>,
 ): Promise<StackState> {
-  if ('targets' in where) return { stack, where: 'targets' }
-  const kind = 'local' in where ? 'local' : 'group'
+  const kind = 'local' in where ? 'local' : 'targets' in where ? 'targets' : 'group'
   try {
+    if ('targets' in where) {
+      const found = await (await world()).instances.matching(filtersOf(where.targets))
+      const there = found.filter(({ state }) => state !== 'terminated')
+      const instances = there
+        .map(({ id, state, imageId }) => ({ id, state, image: imageId }))
+        .sort((a, b) => (a.id < b.id ? -1 : 1))
+      return { stack, where: 'targets', instances, ...(await swappedOf(ledger, stack)) }
+    }
     if ('local' in where)
       return { stack, where: 'local', services: await localServices({ project: config.project, stack }, new DockerContainers()) }
     const state = await groupState(stack, where.autoscalingGroup, await world())
     if (!state) return { stack, where: 'group', error: `there is no group ${where.autoscalingGroup}` }
     const { release } = state.launch ?? {}
     const recorded = release === undefined ? undefined : await readRelease(ledger, release)
-    return { stack, where: 'group', state, ...(recorded && { images: recorded.images }) }
+    return { stack, where: 'group', state, ...(recorded && { images: recorded.images }), ...(await swappedOf(ledger, stack)) }
   } catch (error) {
     if (!(error instanceof BakeError)) throw error
     return { stack, where: kind, error: messageOf(error) }
   }
+}
+
+async function swappedOf(ledger: Ledger, stack: string): Promise<{ swapped?: SwappedState }> {
+  const { current } = await readSwaps(ledger, stack)
+  if (current === undefined || Object.keys(current.images).length === 0) return {}
+  const { commit, images, by, at } = current
+  return { swapped: { commit, images, by, at } }
 }
 
 /** `bake history`: newest first, stack by stack. Throws unknown_stack (exit 2). */

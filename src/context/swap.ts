@@ -1,37 +1,22 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { referencesOf } from '../ami/images.ts'
-import type { ImageReference } from '../ami/machine.ts'
-import { resolveRelease } from '../ami/release.ts'
-import { type Config, nearest, type ServiceDefinition } from '../config.ts'
 import { type BakeError, errnoOf, refused } from '../errors.ts'
-import type { Emit } from '../events.ts'
 import { downLocal, type Swapped, type SwapWorld, swapFailed, swapLocal } from '../fleet/swap-local.ts'
+import type { StackSwapped } from '../fleet/swap-stack.ts'
 import { DockerContainers, localNetwork } from '../io/containers.ts'
 import { tryLock } from '../io/host/lock.ts'
 import { prepareStateDir } from '../io/host/state-dir.ts'
-import { imageSource, lazyAsker } from './ami-images.ts'
+import { lazyAsker } from './ami-images.ts'
 import { openCheckout, openProject, type Project } from './project.ts'
-import { stackNamed } from './stack.ts'
+import { notSwappable, stackNamed } from './stack.ts'
+import { imagesOf, type SwapRequest, servicesOf } from './swap-images.ts'
+import { swapOnAws } from './swap-stack.ts'
 
 export interface SwapResult {
-  done: { stack: string; commit: string; services: Swapped[] }
+  done: { stack: string; commit: string } & ({ services: Swapped[] } | StackSwapped)
   /** When a service was not well: the others may run as asked. */
   failure?: BakeError
-}
-
-export interface SwapRequest {
-  stack: string
-  /** Names of images; none: all that services run. */
-  images: string[]
-  sha?: string
-  branch?: string
-  release?: string
-  atomic: boolean
-  emit: Emit
-  settled: () => Promise<void>
-  signal: AbortSignal
 }
 
 /**
@@ -41,7 +26,9 @@ export interface SwapRequest {
 export async function swap(request: SwapRequest): Promise<SwapResult> {
   const { stack, emit, signal } = request
   const project = await openProject()
+  const definition = stackNamed(project.config, stack)
   const services = servicesOf(project.config, request)
+  if (!('local' in definition.where)) return await swapOnAws(project, definition, services, request)
   await using held = await stackOf(project, request)
   const repository = await openCheckout(project, signal)
   await using checkout = repository.checkout
@@ -66,22 +53,6 @@ export async function swapDown(request: Pick<SwapRequest, 'stack'>): Promise<{ s
   return { stack: request.stack, removed: await downLocal(held.world) }
 }
 
-function servicesOf({ machine, images }: Config, request: SwapRequest): ServiceDefinition[] {
-  if (machine === undefined || machine.services.length === 0)
-    throw refused('machine_missing', 'bake.yaml has no machine.services: a stack runs these', {
-      next: 'docs/bake-yaml.md, machine',
-    })
-  const names = images.map(({ name }) => name)
-  for (const image of request.images) {
-    if (machine.services.some((service) => service.image === image)) continue
-    const near = nearest(image, names)
-    throw refused('unknown_image', `no service runs an image ${image}${near === undefined ? '' : ` (did you mean ${near}?)`}`, {
-      next: `services run ${[...new Set(machine.services.map((service) => service.image))].join(', ')}`,
-    })
-  }
-  return machine.services.filter(({ image }) => request.images.length === 0 || request.images.includes(image))
-}
-
 type StackWorld = Omit<SwapWorld, 'emit' | 'signal'>
 
 /** The stack, with its lock: one swap of it at a time. */
@@ -91,13 +62,10 @@ async function stackOf(
 ): Promise<{ world: StackWorld } & AsyncDisposable> {
   const stack = stackNamed(config, name)
   if (!('local' in stack.where))
-    throw refused('not_built', `stack ${name} is on AWS, where bake swaps nothing yet`, {
-      next: 'a stack with local: true can be swapped',
+    throw refused('stack_not_local', `stack ${name} is on AWS: its services go with its instances`, {
+      next: 'only stacks with local: true have containers on this machine',
     })
-  if (stack.swappable === false)
-    throw refused('not_swappable', `stack ${name} is not to be swapped`, {
-      next: `swappable: true in stacks.${name} of bake.yaml allows it`,
-    })
+  if (stack.swappable === false) throw notSwappable(name)
   await prepareStateDir(stateDir)
   const lock = await tryLock(join(stateDir, `stack-${name}.lock`))
   if (lock === undefined)
@@ -124,33 +92,3 @@ async function stackOf(
     },
   }
 }
-
-interface Sources {
-  project: Project
-  checkout: Awaited<ReturnType<typeof openCheckout>>['checkout']
-  asker: ReturnType<typeof lazyAsker>
-}
-
-async function imagesOf(
-  services: ServiceDefinition[],
-  { project, checkout, asker }: Sources,
-  request: SwapRequest,
-): Promise<{ commit: string; references: ImageReference[] }> {
-  const { sha, branch, release, signal } = request
-  const names = [...new Set(services.map(({ image }) => image))]
-  if (release !== undefined) {
-    const { commit, recorded } = await resolveRelease({ release }, checkout, project.ledger)
-    if (recorded && names.every((name) => recorded.images.some(({ image }) => image === name))) {
-      // What isn't in the engine is pulled from this project's own registry.
-      await asker.open()
-      return { commit, references: recorded.images }
-    }
-    return { commit, references: await built(commit, names, asker, request) }
-  }
-  const { commit } = await checkout.resolve({ ...(sha !== undefined && { sha }), ...(branch !== undefined && { branch }) })
-  signal.throwIfAborted()
-  return { commit, references: await built(commit, names, asker, request) }
-}
-
-const built = async (commit: string, names: string[], asker: Sources['asker'], request: SwapRequest) =>
-  referencesOf(await imageSource(asker, request).ensure(commit, names, async () => {}))

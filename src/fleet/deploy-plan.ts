@@ -7,6 +7,7 @@ import type { Process } from '../scaling-processes.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
 import { type DeploymentDocument, type Launch, newest } from './deployments.ts'
 import { isActive } from './refreshes.ts'
+import { readSwaps } from './swap-record.ts'
 
 /** What is to be delivered: a release's launch template version, and the AMI that must be in it. */
 export interface Target {
@@ -66,13 +67,24 @@ export async function planDeploy(ask: DeployAsk, world: DeployWorld): Promise<De
         ids: { group: group.name, refresh: refresh.id },
       },
     )
-  const current = from.template.version === to.template.version && group.instances.every((instance) => isOf(instance, to))
+  // Instances of the right version may run other images than it has.
+  const { last } = await readSwaps(world.ledger, stack)
+  const swapped = last !== undefined && last.state !== 'closed'
+  const current =
+    !swapped && from.template.version === to.template.version && group.instances.every((instance) => isOf(instance, to))
   const { project, by } = world
   return {
     ...{ group, n, current },
     document: {
       ...{ version: 1, project, stack, kind, strategy: 'rolling', group: group.name, region: world.groups.region },
-      ...{ from, to, rolling, ...(refresh && { before: refresh.id }), by, at: Date.now() },
+      ...{
+        from,
+        to,
+        rolling: swapped ? { ...rolling, skipMatching: false } : rolling,
+        ...(refresh && { before: refresh.id }),
+        by,
+        at: Date.now(),
+      },
     },
   }
 }

@@ -13,6 +13,8 @@ export interface DeployWorld {
   templates: Pick<Ec2Templates, 'get' | 'versions'>
   images: Pick<Ec2Images, 'get'>
   instances: Pick<Ec2Instances, 'type'>
+  /** Of Systems Manager: what instances that join read. */
+  parameters: { delete(name: string): Promise<void> }
   project: string
   /** `user@machine` */
   by: string

@@ -5,6 +5,7 @@ import { type DeployPlan, nameOf } from './deploy-plan.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
 import { create, type Deployment, newest, refresh as readOn, take } from './deployments.ts'
 import { endOf, findOwn, isActive, isRefused, look, progress } from './refreshes.ts'
+import { closeSwaps } from './swap-record.ts'
 
 /** A refresh that was just begun is not always listed at once. */
 const LOOKS_FOR_NEW = 5
@@ -75,7 +76,11 @@ export async function runRolling(deployment: Deployment, world: DeployWorld): Pr
     if (at.refresh !== undefined) at = await follow(at, at.refresh, world)
     else if (at.has('starting')) at = at.has('rolling-back') ? await findOrEnd(at, world) : await findOrStart(at, world)
     else if (at.has('rolling-back')) at = await take(world.ledger, at, NEVER_BEGUN, world.by)
-    else at = await take(world.ledger, at, { step: 'starting' }, world.by)
+    else {
+      const { stack, project } = at.document
+      await closeSwaps({ stack, project, deployment: at.n }, world)
+      at = await take(world.ledger, at, { step: 'starting' }, world.by)
+    }
     await failpoint(at.refresh === undefined ? 'deploy-starting' : 'deploy-refresh')
   }
   return at

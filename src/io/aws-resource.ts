@@ -3,7 +3,7 @@ export type Settings = Record<string, unknown>
 
 /** One thing in the account as it should be. */
 export interface Resource {
-  kind: 'queue' | 'bucket' | 'repository' | 'network'
+  kind: 'queue' | 'bucket' | 'repository' | 'network' | 'document' | 'group-tag'
   name: string
   settings: Settings
 }

@@ -11,8 +11,11 @@ export interface Ec2Call {
   /** Other permissions that the call needs: `ec2:CreateTags`. */
   also?: string[]
   /** IAM's name of the service, `ec2` unless told. */
-  service?: 'ec2' | 'autoscaling'
+  service?: keyof typeof SERVICES
 }
+
+/** By IAM's name. */
+const SERVICES = { ec2: 'EC2', autoscaling: 'Auto Scaling', ssm: 'Systems Manager' } as const
 
 /** The account has as many as it may have. */
 const LIMITS = new Set([
@@ -31,13 +34,14 @@ const NO_ROOM = new Set(['InsufficientInstanceCapacity', 'InsufficientCapacity',
 const NOT_SUBSCRIBED = new Set(['OptInRequired', 'PendingVerification'])
 
 /**
- * An error of EC2 as a BakeError, all of exit 4: ec2_denied names the IAM action, ec2_throttled, ec2_unreachable, ec2_limit, ec2_capacity, ec2_not_subscribed,
+ * An error of EC2, or of one of the others, as a BakeError, all of exit 4: ec2_denied names the IAM action, ec2_throttled, ec2_unreachable, ec2_limit, ec2_capacity, ec2_not_subscribed,
  * ec2_refused (anything else that EC2 said). What isn't EC2's comes back as it is.
  */
 export function ec2Error(error: unknown, call: Ec2Call): unknown {
   if (!(error instanceof Error) || error instanceof BakeError) return error
   const name = awsErrorName(error)
   const { action, region, subject } = call
+  const service = SERVICES[call.service ?? 'ec2']
   const details = { ids: { action, region, subject }, cause: error }
   const said = `${action} of ${subject} in ${region}`
   const failure = awsFailure(error)
@@ -58,17 +62,17 @@ export function ec2Error(error: unknown, call: Ec2Call): unknown {
     })
   if (failure === 'denied') return denied(error, call, details)
   if (failure === 'throttled')
-    return unavailable('ec2_throttled', `EC2 in ${region} refuses more requests for now (${said}): ${plain(error)}`, {
+    return unavailable('ec2_throttled', `${service} in ${region} refuses more requests for now (${said}): ${plain(error)}`, {
       ...details,
       next: 'try again in a minute',
     })
   if (failure === 'unreachable')
-    return unavailable('ec2_unreachable', `EC2 in ${region} does not answer (${said}): ${messageOf(error) || name}`, {
+    return unavailable('ec2_unreachable', `${service} in ${region} does not answer (${said}): ${messageOf(error) || name}`, {
       ...details,
       next: 'check the network (HTTPS_PROXY, AWS_ENDPOINT_URL), the name of the region, and https://health.aws.amazon.com',
     })
   if (!('$metadata' in error)) return error
-  return unavailable('ec2_refused', `EC2 answered ${name} to ${said}: ${plain(error)}`, details)
+  return unavailable('ec2_refused', `${service} answered ${name} to ${said}: ${plain(error)}`, details)
 }
 
 function denied(error: Error, { action, region, subject, also = [], service = 'ec2' }: Ec2Call, details: object): BakeError {

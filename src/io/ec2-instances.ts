@@ -25,6 +25,10 @@ export interface RunningInstance {
   /** Why it stopped, in EC2's words. */
   reason?: string
   imageId: string
+  /** EC2's word: x86_64, arm64, i386. */
+  architecture: string
+  /** ms since the epoch */
+  startedAt: number
   tags: Ec2Tags
 }
 
@@ -118,6 +122,12 @@ export class Ec2Instances {
     return this.#list(Object.values(tags).join(' '), tagFilters(tags))
   }
 
+  /** Those that fit every filter, by EC2's names: `tag:stack`, `instance-id`. */
+  async matching(filters: Record<string, string[]>): Promise<RunningInstance[]> {
+    const Filters = Object.entries(filters).map(([Name, Values]) => ({ Name, Values }))
+    return await this.#list(Object.values(filters).flat().join(' '), Filters)
+  }
+
   /** All that were started from the image and aren't terminated. */
   async ofImage(imageId: string): Promise<RunningInstance[]> {
     const found = await this.#list(imageId, [{ Name: 'image-id', Values: [imageId] }])
@@ -166,11 +176,13 @@ export class Ec2Instances {
   }
 }
 
-const instanceOf = ({ InstanceId, State, StateReason, ImageId, Tags }: Instance): RunningInstance => ({
+const instanceOf = ({ InstanceId, State, StateReason, ImageId, Architecture, LaunchTime, Tags }: Instance): RunningInstance => ({
   id: InstanceId!,
   state: State?.Name ?? 'pending',
   ...(StateReason?.Message && { reason: StateReason.Message }),
   imageId: ImageId ?? '',
+  architecture: Architecture ?? '',
+  startedAt: LaunchTime?.getTime() ?? 0,
   tags: tagsOf(Tags),
 })
 

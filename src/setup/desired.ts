@@ -1,5 +1,7 @@
+import { TAG } from '../aws-tags.ts'
 import type { Resource, Settings } from '../io/aws-resource.ts'
-import type { SetupAws, SetupRepositories, SetupTarget } from './types.ts'
+import { SWAP_DOCUMENT, swapDocument, swapParameter } from '../swap-document.ts'
+import type { SetupAws, SetupRepositories, SetupSwap, SetupTarget } from './types.ts'
 
 const DAY_SECONDS = 24 * 3600
 
@@ -45,10 +47,19 @@ const IDLE_CACHE_DAYS = 60
 const PROOF_ZONES = 3
 
 /** Everything that bake.yaml's queue, ledger, registry and machine need in the account, in the order of making it. */
-export const desiredResources = ({ aws, ecr, machine }: SetupTarget): Resource[] => [
+export const desiredResources = ({ aws, ecr, machine, swap }: SetupTarget): Resource[] => [
   ...(aws ? awsResources(aws) : []),
   ...(ecr ? repositories(ecr) : []),
   ...(machine ? [PROOF_NETWORK] : []),
+  ...(swap ? swapping(swap) : []),
+]
+
+/** What `bake swap` sends, and the tag by which an instance that joins knows whom to ask. */
+const swapping = ({ project, groups }: SetupSwap): Resource[] => [
+  { kind: 'document', name: SWAP_DOCUMENT, settings: { content: swapDocument } },
+  ...Object.entries(groups).map(
+    ([stack, group]): Resource => ({ kind: 'group-tag', name: group, settings: { [TAG.swap]: swapParameter(project, stack) } }),
+  ),
 ]
 
 /** Where AMIs are proven: an instance there reaches nothing but its own metadata, not even a name server (docs/design.md §8). */

@@ -5,7 +5,7 @@ import type { SetupDeploy } from './types.ts'
 /** `deployer` replaces the instances of a project's groups, and touches no image. */
 export type DeployRole = 'deployer'
 
-const DEPLOYED = ['deployment-steps/', 'deployments/']
+const DEPLOYED = ['deployment-steps/', 'deployments/', 'swaps/']
 /** Have no permissions by resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html */
 const LOOK = [
   'autoscaling:DescribeAutoScalingGroups',
@@ -30,6 +30,8 @@ export const deployPolicies = ({ region, groups }: SetupDeploy, place: Place): R
     allow('Look', LOOK, ['*']),
     allow('Record', ['s3:PutObject'], place.ledger(DEPLOYED)),
     allow('Deploy', CHANGE, groups.map(arn)),
+    // A deployment takes the place of what was swapped.
+    allow('CloseSwaps', ['ssm:DeleteParameter'], [`arn:${partition}:ssm:${region}:${account}:parameter/bake/*/swap/*`]),
     // Auto Scaling asks whether its caller could launch the version: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
     allow('LaunchVersions', ['ec2:RunInstances'], ['*'], {
       ArnLike: { 'ec2:LaunchTemplate': `arn:${partition}:ec2:${region}:${account}:launch-template/*` },

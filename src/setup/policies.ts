@@ -1,5 +1,6 @@
 import { type DeployRole, deployPolicies } from './policies-deploy.ts'
 import { type MachineRole, machinePolicies, networkSetup } from './policies-machine.ts'
+import { type SwapRole, swapPolicies, swapSetup } from './policies-swap.ts'
 import { allow, type Policy, type Statement } from './policy.ts'
 import type { SetupAws, SetupRepositories, SetupTarget } from './types.ts'
 
@@ -8,8 +9,8 @@ export type { Policy, Statement } from './policy.ts'
 /** `person` asks for builds, `worker` makes them, `builder` is an instance that only pulls images, `setup` is whoever runs `bake setup`. */
 export type Role = 'person' | 'worker' | 'builder' | 'setup'
 
-/** Those of machine images are there when bake.yaml has a machine that is baked on AWS, `deployer` when it has a stack that is an auto-scaling group. */
-export type Policies = Record<Role, Policy> & Partial<Record<MachineRole | DeployRole, Policy>>
+/** Those of machine images are there when bake.yaml has a machine that is baked on AWS, `deployer` when it has a stack that is an auto-scaling group, `swapper` and `swappable` when one on AWS may be swapped. */
+export type Policies = Record<Role, Policy> & Partial<Record<MachineRole | DeployRole | SwapRole, Policy>>
 
 /** Stands for the account's number where nothing tells it. */
 const UNKNOWN_ACCOUNT = '<account>'
@@ -27,7 +28,7 @@ const ASKED = ['askers/', 'asks/', 'builds/', 'cancels/', 'commits/']
 
 /** Least privilege for each role: exactly the calls that bake makes, on exactly what bake.yaml names. */
 export function policiesFor(target: SetupTarget): Policies {
-  const { aws, ecr, machine, deploy } = target
+  const { aws, ecr, machine, deploy, swap } = target
   const names = new Names(target)
   const document = (...statements: (Statement | Statement[] | undefined)[]): Policy => ({
     Version: '2012-10-17',
@@ -40,20 +41,29 @@ export function policiesFor(target: SetupTarget): Policies {
     person: document(aws && person(aws, names), ecr && [TOKEN, allow('Images', PULL, images)]),
     worker: document(aws && worker(aws, names), ecr && [TOKEN, allow('Images', [...PULL, ...PUSH], all)]),
     builder: document(ecr && [TOKEN, allow('Images', PULL, images)]),
-    setup: document(aws && setupOf(aws, names), ecr && setupRepositories(all), machine && networkSetup(machine, place)),
+    setup: document(
+      aws && setupOf(aws, names),
+      ecr && setupRepositories(all),
+      machine && networkSetup(machine, place),
+      swap && swapSetup(swap, place),
+    ),
     ...(machine && machinePolicies(machine, place)),
     ...(deploy && deployPolicies(deploy, place)),
+    ...(swap && swapPolicies(swap, place)),
   }
 }
 
 /** What a person should know about the policies, in a sentence each. */
-export function policyNotes({ ecr, aws, machine, deploy }: SetupTarget): string[] {
+export function policyNotes({ ecr, aws, machine, deploy, swap }: SetupTarget): string[] {
   const roles = [
     ...(machine ? ['bake ami takes person, baker and prover together; bake prune takes person and pruner'] : []),
     ...(deploy
       ? [
           "bake deploy takes person and deployer, and iam:PassRole for the role of the launch template's instance profile, if it has one",
         ]
+      : []),
+    ...(swap
+      ? ['bake swap takes person and swapper; the instances take AmazonSSMManagedInstanceCore, swappable and builder']
       : []),
   ]
   if (ecr !== undefined || aws === undefined) return roles

@@ -34,6 +34,8 @@ export interface SetupTarget {
   machine?: SetupMachine
   /** Absent when no stack is an auto-scaling group. */
   deploy?: SetupDeploy
+  /** Absent when no stack on AWS may be swapped. */
+  swap?: SetupSwap
   /** Absent when `registry:` is not ECR. */
   ecr?: SetupRepositories
   /** `registry:` as written, for what is said about it. */
@@ -68,6 +70,15 @@ export interface SetupDeploy {
   region: string
   /** Names of the stacks' auto-scaling groups. */
   groups: string[]
+}
+
+export interface SetupSwap {
+  region: string
+  project: string
+  /** Auto-scaling groups whose new instances ask what the stack runs, by stack. */
+  groups: Record<string, string>
+  /** Tags that stacks choose their instances by, as in bake.yaml. */
+  tags: Record<string, string[]>[]
 }
 
 export interface SetupRepositories {

@@ -5,6 +5,7 @@ import { keys } from '../../src/names.ts'
 import { type Policy, policiesFor, policyNotes, type Role } from '../../src/setup/policies.ts'
 import type { DeployRole } from '../../src/setup/policies-deploy.ts'
 import type { MachineRole } from '../../src/setup/policies-machine.ts'
+import type { SwapRole } from '../../src/setup/policies-swap.ts'
 import type { SetupTarget } from '../../src/setup/types.ts'
 
 const target: SetupTarget = {
@@ -26,7 +27,9 @@ const policies = policiesFor(target)
 /** The roles of machine images besides. */
 const machine = { project: 'shop', region: 'us-east-1', copies: ['eu-west-1'], kmsKey: 'alias/shop', launchTemplate: 'shop-web' }
 const deploy = { region: 'us-east-1', groups: ['shop-web'] }
-const all = policiesFor({ ...target, machine, deploy }) as Record<Role | MachineRole | DeployRole, Policy>
+const swap = { region: 'us-east-1', project: 'shop', groups: { dev: 'shop-dev' }, tags: [{ 'tag:stack': ['dev-alice'] }] }
+type AnyRole = Role | MachineRole | DeployRole | SwapRole
+const all = policiesFor({ ...target, machine, deploy, swap }) as Record<AnyRole, Policy>
 const actions = (policy: Policy) => policy.Statement.flatMap(({ Action }) => Action)
 /** What `policy` lets `action` do, as ARNs. */
 const reach = (policy: Policy, action: string) =>
@@ -36,7 +39,7 @@ const reach = (policy: Policy, action: string) =>
  * Whose policies have the action of each call that src/io makes. Most actions are called like the command; the others are here:
  * https://docs.aws.amazon.com/service-authorization/latest/reference/
  */
-const CALLS: Record<string, { action?: string; roles: (Role | MachineRole | DeployRole)[] }> = {
+const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'sqs:GetQueueUrl': { roles: ['person', 'worker', 'setup'] },
   'sqs:SendMessage': { roles: ['person', 'worker'] },
   'sqs:ReceiveMessage': { roles: ['worker'] },
@@ -68,7 +71,17 @@ const CALLS: Record<string, { action?: string; roles: (Role | MachineRole | Depl
   'ecr:PutImageTagMutability': { roles: ['setup'] },
   'ecr:PutLifecyclePolicy': { roles: ['setup'] },
   'ecr:TagResource': { roles: ['setup'] },
-  'ssm:GetParameter': { roles: ['worker'] },
+  'ssm:CreateDocument': { roles: ['setup'] },
+  'ssm:DeleteParameter': { roles: ['swapper', 'deployer'] },
+  'ssm:DescribeInstanceInformation': { roles: ['swapper'] },
+  'ssm:GetCommandInvocation': { roles: ['swapper'] },
+  'ssm:GetDocument': { roles: ['setup', 'swapper'] },
+  'ssm:GetParameter': { roles: ['worker', 'swappable'] },
+  'ssm:ListCommandInvocations': { roles: ['swapper'] },
+  'ssm:PutParameter': { roles: ['swapper'] },
+  'ssm:SendCommand': { roles: ['swapper'] },
+  'ssm:UpdateDocument': { roles: ['setup'] },
+  'ssm:UpdateDocumentDefaultVersion': { roles: ['setup'] },
   'ec2:AuthorizeSecurityGroupIngress': { roles: ['baker'] },
   'ec2:CopyImage': { roles: ['baker'] },
   'ec2:CreateLaunchTemplate': { roles: ['baker'] },
@@ -87,7 +100,7 @@ const CALLS: Record<string, { action?: string; roles: (Role | MachineRole | Depl
   'ec2:DescribeAvailabilityZones': { roles: ['setup'] },
   'ec2:DescribeImageAttribute': { roles: ['baker', 'pruner'] },
   'ec2:DescribeImages': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
-  'ec2:DescribeInstances': { roles: ['prover', 'pruner'] },
+  'ec2:DescribeInstances': { roles: ['prover', 'pruner', 'swapper'] },
   'ec2:DescribeInstanceTypes': { roles: ['baker', 'prover', 'deployer'] },
   'ec2:DescribeKeyPairs': { roles: ['pruner'] },
   'ec2:DescribeLaunchTemplates': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
@@ -110,7 +123,11 @@ const CALLS: Record<string, { action?: string; roles: (Role | MachineRole | Depl
   'ec2:RevokeSecurityGroupIngress': { roles: ['setup'] },
   'ec2:RunInstances': { roles: ['prover', 'deployer'] },
   'ec2:TerminateInstances': { roles: ['prover', 'pruner'] },
-  'auto-scaling:DescribeAutoScalingGroups': { action: 'autoscaling:DescribeAutoScalingGroups', roles: ['pruner', 'deployer'] },
+  'auto-scaling:CreateOrUpdateTags': { action: 'autoscaling:CreateOrUpdateTags', roles: ['setup'] },
+  'auto-scaling:DescribeAutoScalingGroups': {
+    action: 'autoscaling:DescribeAutoScalingGroups',
+    roles: ['pruner', 'deployer', 'swapper', 'setup'],
+  },
   'auto-scaling:DescribeInstanceRefreshes': { action: 'autoscaling:DescribeInstanceRefreshes', roles: ['deployer'] },
   'auto-scaling:StartInstanceRefresh': { action: 'autoscaling:StartInstanceRefresh', roles: ['deployer'] },
   'auto-scaling:RollbackInstanceRefresh': { action: 'autoscaling:RollbackInstanceRefresh', roles: ['deployer'] },
@@ -129,7 +146,11 @@ function callsOfCode(): string[] {
   const root = fileURLToPath(new URL('../../src/', import.meta.url))
   const found = globSync('**/*.ts', { cwd: root }).flatMap((path) => {
     const text = readFileSync(`${root}${path}`, 'utf8')
-    const service = /@aws-sdk\/client-([a-z0-9-]+)/.exec(text)?.[1]
+    // Adapters share one connection a service.
+    const shared = ['ssm', 'autoscaling-client', 'ec2']
+      .find((name) => text.includes(` from './${name}.ts'`))
+      ?.replace('autoscaling-client', 'auto-scaling')
+    const service = /@aws-sdk\/client-([a-z0-9-]+)/.exec(text)?.[1] ?? shared
     if (service === undefined) return []
     return [...text.matchAll(/\bnew (?:[\w.#]+\.)?([A-Z]\w+)Command\(/g)].map(([, name]) => `${service}:${name}`)
   })
@@ -217,7 +238,7 @@ describe('what each may reach', () => {
 
   test('roles of machine images are there when a machine is baked on AWS', () => {
     expect(Object.keys(policies)).toEqual(['person', 'worker', 'builder', 'setup'])
-    expect(Object.keys(all).slice(4)).toEqual(['baker', 'prover', 'pruner', 'deployer'])
+    expect(Object.keys(all).slice(4)).toEqual(['baker', 'prover', 'pruner', 'deployer', 'swapper', 'swappable'])
     expect(policyNotes({ ...target, machine })).toEqual([expect.stringContaining('baker and prover')])
     expect(policyNotes({ ...target, deploy })).toEqual([expect.stringContaining('iam:PassRole')])
   })
@@ -234,8 +255,25 @@ describe('what each may reach', () => {
     expect(reach(all.deployer, 's3:PutObject').map((arn) => arn.replace('arn:aws:s3:::ledger/team-a/', ''))).toEqual([
       'deployment-steps/*',
       'deployments/*',
+      'swaps/*',
     ])
     expect(actions(all.deployer).filter((action) => /^(?:ecr|kms|ec2:(?:Dereg|Delete|Modify))/.test(action))).toEqual([])
+  })
+
+  test('who swaps sends one document, to instances of stacks that may be swapped, and has no other way in', () => {
+    const sends = all.swapper.Statement.filter(({ Action }) => Action.includes('ssm:SendCommand'))
+    expect(sends.map(({ Resource, Condition }) => [Resource, Condition])).toEqual([
+      [['arn:aws:ssm:us-east-1:123456789012:document/bake-swap'], undefined],
+      [['arn:aws:ec2:us-east-1:123456789012:instance/*'], { StringLike: { 'ssm:resourceTag/stack': ['dev-alice'] } }],
+      [
+        ['arn:aws:ec2:us-east-1:123456789012:instance/*'],
+        { StringLike: { 'ssm:resourceTag/aws:autoscaling:groupName': ['shop-dev'] } },
+      ],
+    ])
+    expect(reach(all.swapper, 'ssm:PutParameter')).toEqual(['arn:aws:ssm:us-east-1:123456789012:parameter/bake/shop/swap/*'])
+    expect(
+      actions(all.swapper).filter((action) => /StartSession|^ec2:(?!Describe)|^autoscaling:(?!Describe)/.test(action)),
+    ).toEqual([])
   })
 
   test('who bakes may write every document that baking makes', () => {

@@ -6,8 +6,8 @@ import {
   RunInstancesCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2'
-import { vi } from 'vitest'
 import { type Ec2Gaps, startEc2Gaps } from './aws-gaps/ec2.ts'
+import { Environment } from './environment.ts'
 import { MOTO_REGION, type Moto, startMoto, uniqueName } from './moto.ts'
 
 /** An image of Amazon's that moto has in us-east-1 and in eu-west-1, x86_64. */
@@ -26,12 +26,13 @@ export interface TestEc2 extends AsyncDisposable {
   }): Promise<{ id: string; snapshot: string }>
 }
 
-/** moto's EC2 behind the stand-in; this process's own clients go there until the test file ends (`vi.unstubAllEnvs`). */
+/** moto's EC2 behind the stand-in; this process's own clients go there until it is disposed of. */
 export async function startEc2(): Promise<TestEc2> {
   const moto = await startMoto()
   const gaps = await startEc2Gaps(moto.endpoint)
-  for (const [name, value] of Object.entries(moto.env)) vi.stubEnv(name, value)
-  vi.stubEnv('AWS_ENDPOINT_URL_EC2', gaps.endpoint)
+  const environment = new Environment()
+  for (const [name, value] of Object.entries(moto.env)) environment.set(name, value)
+  environment.set('AWS_ENDPOINT_URL_EC2', gaps.endpoint)
   const clients = new Map<string, EC2Client>()
   const client = (region = MOTO_REGION): EC2Client => {
     const credentials = { accessKeyId: 'test', secretAccessKey: 'test' }
@@ -60,7 +61,7 @@ export async function startEc2(): Promise<TestEc2> {
       return { id: id!, snapshot }
     },
     async [Symbol.asyncDispose]() {
-      vi.unstubAllEnvs()
+      environment[Symbol.dispose]()
       for (const each of clients.values()) each.destroy()
       await moto[Symbol.asyncDispose]()
       await gaps[Symbol.asyncDispose]()

@@ -6,14 +6,15 @@ import {
   DescribeAutoScalingGroupsCommand,
 } from '@aws-sdk/client-auto-scaling'
 import { CreateLaunchTemplateCommand, CreateLaunchTemplateVersionCommand } from '@aws-sdk/client-ec2'
-import { vi } from 'vitest'
 import { documentDigest, type MachineDocument } from '../../src/ami/records.ts'
 import { S3Ledger } from '../../src/io/ledger-s3.ts'
 import { append, readClaims } from '../../src/jobs/claims.ts'
 import { keys, newBuildId, sha256 } from '../../src/names.ts'
 import { startRefreshes, type TestRefreshes } from './aws-gaps/instance-refreshes.ts'
+import { startRunCommand, type TestRunCommand } from './aws-gaps/run-command.ts'
 import { type BakeOptions, type BakeResult, type RunningBake, runBake, startBake } from './bake.ts'
 import { startEc2, type TestEc2 } from './ec2.ts'
+import { Environment } from './environment.ts'
 import { MOTO_REGION, uniqueName } from './moto.ts'
 import { makeRepo, type TestRepo } from './repo.ts'
 
@@ -24,6 +25,7 @@ export type TestRelease = keyof typeof COMMITS
 export interface StackWorld extends AsyncDisposable {
   readonly ec2: TestEc2
   readonly refreshes: TestRefreshes
+  readonly commands: TestRunCommand
   readonly repo: TestRepo
   readonly ledger: S3Ledger
   /** AMIs of the releases, whose launch template versions are 1, 2 and 3. */
@@ -34,16 +36,27 @@ export interface StackWorld extends AsyncDisposable {
   makeGroup(options?: { version?: string; size?: number; template?: string }): Promise<string>
   removeGroup(name: string): Promise<void>
   /** Version that the group launches, and those of its instances. */
-  group(name: string): Promise<{ version?: string | undefined; instances: (string | undefined)[]; suspended: string[] }>
+  group(
+    name: string,
+  ): Promise<{ version?: string | undefined; instances: (string | undefined)[]; ids: string[]; suspended: string[] }>
   bake(args: string[], options?: BakeOptions): Promise<BakeResult>
   start(args: string[], options?: BakeOptions): RunningBake
 }
 
+/** Where image web of a release is, unless a test has one that runs. */
+const nowhere = (release: TestRelease): { repository: string; digest: string } => ({
+  repository: '127.0.0.1:1/shop/web',
+  digest: `sha256:${sha256(release)}`,
+})
+
 /** A project on moto whose releases v1 to v3 are recorded as baked and proven: nothing is built. */
-export async function makeStackWorld(): Promise<StackWorld> {
+export async function makeStackWorld(web: (release: TestRelease) => ReturnType<typeof nowhere> = nowhere): Promise<StackWorld> {
   const ec2 = await startEc2()
   const refreshes = await startRefreshes(ec2.moto.endpoint)
-  vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', refreshes.endpoint)
+  const environment = new Environment()
+  environment.set('AWS_ENDPOINT_URL_AUTO_SCALING', refreshes.endpoint)
+  const commands = await startRunCommand(ec2.moto.endpoint)
+  environment.set('AWS_ENDPOINT_URL_SSM', commands.endpoint)
   const bucket = await ec2.moto.createBucket()
   const queue = await ec2.moto.createQueues()
   const ledger = new S3Ledger({ region: MOTO_REGION, bucket })
@@ -66,9 +79,9 @@ ${stacks}`
   })
   const images = {} as Record<TestRelease, string>
   for (const [index, release] of (Object.keys(COMMITS) as TestRelease[]).entries())
-    images[release] = await makeRelease(release, index + 1, { ec2, ledger })
+    images[release] = await makeRelease(release, index + 1, { image: 'web', ...web(release) }, { ec2, ledger })
   return {
-    ...{ ec2, refreshes, repo, ledger, images },
+    ...{ ec2, refreshes, commands, repo, ledger, images },
     setStacks: async (stacks) => void (await repo.commit({ 'bake.yaml': yaml(stacks) })),
     async makeGroup({ version = '1', size = 2, template = TEMPLATE } = {}) {
       const name = uniqueName('shop')
@@ -92,6 +105,7 @@ ${stacks}`
       return {
         version: LaunchTemplate?.Version,
         instances: Instances.map((instance) => instance.LaunchTemplate?.Version),
+        ids: Instances.map(({ InstanceId = '' }) => InstanceId).sort(),
         suspended: SuspendedProcesses.map(({ ProcessName = '' }) => ProcessName).sort(),
       }
     },
@@ -99,8 +113,10 @@ ${stacks}`
     start: (args, options = {}) => startBake(args, { cwd: repo.dir, ...options }),
     async [Symbol.asyncDispose]() {
       client.destroy()
+      environment[Symbol.dispose]()
       await ec2[Symbol.asyncDispose]()
       await refreshes[Symbol.asyncDispose]()
+      await commands[Symbol.asyncDispose]()
       await repo[Symbol.asyncDispose]()
     },
   }
@@ -110,6 +126,7 @@ ${stacks}`
 async function makeRelease(
   name: TestRelease,
   version: number,
+  web: { image: string; repository: string; digest: string },
   { ec2, ledger }: Pick<StackWorld, 'ec2' | 'ledger'>,
 ): Promise<string> {
   const commit = COMMITS[name]
@@ -124,7 +141,6 @@ async function makeRelease(
   else await ec2.client().send(new CreateLaunchTemplateVersionCommand(named))
   const inputs = sha256(`${name} ${id}`)
   const build = newBuildId()
-  const web = { image: 'web', repository: '127.0.0.1:1/shop/web', digest: `sha256:${sha256(name)}` }
   const at = Date.now()
   const document: MachineDocument = {
     ...{ version: 1, build, inputs, project: 'shop', release: name, commit, architecture: 'amd64', baker: 'packer' },

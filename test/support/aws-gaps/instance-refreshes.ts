@@ -52,7 +52,7 @@ interface Refresh {
   rollback?: { reason?: string | undefined; percent: number; left: number }
 }
 
-/** The last three: what tests make by hand. */
+/** The last ones: what tests make by hand, and `bake setup`. */
 const FORWARDED = new Set([
   'DescribeAutoScalingGroups',
   'ResumeProcesses',
@@ -60,6 +60,7 @@ const FORWARDED = new Set([
   'CreateAutoScalingGroup',
   'CreateLaunchConfiguration',
   'DeleteAutoScalingGroup',
+  'CreateOrUpdateTags',
 ])
 const ACTIVE = new Set(['Pending', 'InProgress', 'Cancelling', 'RollbackInProgress', 'Baking'])
 const CALLS = ['StartInstanceRefresh', 'RollbackInstanceRefresh', 'CancelInstanceRefresh']

@@ -1,0 +1,96 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ServiceDefinition, StackDefinition } from '../config.ts'
+import { refused } from '../errors.ts'
+import { groupNamed } from '../fleet/deploy-plan.ts'
+import type { Wanted } from '../fleet/swap-plan.ts'
+import { stackSwapFailed, swapStack } from '../fleet/swap-stack.ts'
+import type { SwapStackWorld } from '../fleet/swap-world.ts'
+import { AutoScaling } from '../io/autoscaling-client.ts'
+import { Groups } from '../io/autoscaling-groups.ts'
+import { configuredEndpoint, isEmulated } from '../io/aws-client.ts'
+import { AwsDocuments } from '../io/aws-documents.ts'
+import { Ec2 } from '../io/ec2.ts'
+import { Ec2Instances } from '../io/ec2-instances.ts'
+import { Ssm } from '../io/ssm.ts'
+import { SsmCommands } from '../io/ssm-commands.ts'
+import { SsmParameters } from '../io/ssm-parameters.ts'
+import { Heartbeat } from '../jobs/heartbeat.ts'
+import { lazyAsker } from './ami-images.ts'
+import { openCheckout, type Project } from './project.ts'
+import { filtersOf, notSwappable } from './stack.ts'
+import type { SwapResult } from './swap.ts'
+import { imagesOf, type SwapRequest } from './swap-images.ts'
+import { whoami } from './whoami.ts'
+
+/** Agents answer within a second or so. */
+const POLL_MS = 1_000
+const LEASE_MS = 15_000
+/** An emulator on this machine answers at once. */
+const EMULATED = { pollMs: 100, leaseMs: 4_000 }
+/** Of `images.*.platforms`, in EC2's words. */
+const ARCHITECTURES: Record<string, string> = { 'linux/amd64': 'x86_64', 'linux/arm64': 'arm64' }
+
+/** `bake swap` of a stack on AWS. Throws aws_missing or not_swappable (exit 2) and what building and swapStack throw; swap_failed (exit 3) is its `failure`. */
+export async function swapOnAws(
+  project: Project,
+  { name: stack, where, swappable }: StackDefinition,
+  services: ServiceDefinition[],
+  request: SwapRequest,
+): Promise<SwapResult> {
+  const { aws, config, ledger } = project
+  if (!aws)
+    throw refused('aws_missing', `stack ${stack} is on AWS, and bake.yaml has no aws: that says in which region`, {
+      next: 'add aws: (docs/aws-setup.md), or use a stack with local: true',
+    })
+  // What is in production is deployed, unless somebody says otherwise.
+  if (swappable === false || (swappable === undefined && 'autoscalingGroup' in where)) throw notSwappable(stack)
+  const { emit, signal, atomic } = request
+  const repository = await openCheckout(project, signal)
+  await using checkout = repository.checkout
+  await using asker = lazyAsker(project, repository, request)
+  const { commit, references } = await imagesOf(services, { project, checkout, asker }, request)
+  const wanted = services.map(({ name: service, image }): Wanted => {
+    const { repository: path, digest } = references.find((each) => each.image === image)!
+    const platforms = config.images.find((each) => each.name === image)?.platforms ?? []
+    const architectures = platforms.flatMap((platform) => ARCHITECTURES[platform] ?? [])
+    return { service, image, reference: `${path}@${digest}`, digest, architectures }
+  })
+  await using stacked = new AsyncDisposableStack()
+  const [ssm, scaling, ec2] = [
+    stacked.use(new Ssm(aws.region)),
+    stacked.use(new AutoScaling(aws.region)),
+    stacked.use(new Ec2(aws.region)),
+  ]
+  const owner = `swap.${randomBytes(8).toString('hex')}`
+  const { pollMs, leaseMs } = isEmulated(await configuredEndpoint('SSM')) ? EMULATED : { pollMs: POLL_MS, leaseMs: LEASE_MS }
+  const heartbeat = stacked.use(new Heartbeat(ledger, owner, { leaseMs }))
+  await heartbeat.start()
+  const [groups, instances] = [new Groups(scaling), new Ec2Instances(ec2)]
+  const world: SwapStackWorld = {
+    ...{ project: config.project, stack, ledger, owner, by: whoami(), leaseMs, pollMs, signal },
+    async instances() {
+      if ('targets' in where) return await instances.matching(filtersOf(where.targets))
+      if (!('autoscalingGroup' in where)) return []
+      const group = await groupNamed(stack, where.autoscalingGroup, groups)
+      const ids = group.instances.filter(({ lifecycle }) => !lifecycle.startsWith('Terminat')).map(({ id }) => id)
+      return ids.length === 0 ? [] : await instances.matching({ 'instance-id': ids })
+    },
+    commands: new SsmCommands(ssm),
+    documents: new AwsDocuments(ssm),
+    parameters: new SsmParameters(ssm),
+    now: () => Date.now(),
+    sleep: (ms, until) => sleep(ms, undefined, { signal: until }),
+    tell: (level, text) => emit({ type: 'notice', level, text }),
+    row: (instance, event) => emit({ type: 'machine', machine: instance, event }),
+  }
+  try {
+    const swapped = await swapStack(wanted, { commit, atomic }, world)
+    const failure = stackSwapFailed(stack, swapped)
+    return { done: { stack, commit, ...swapped }, ...(failure && { failure }) }
+  } catch (error) {
+    if (signal.aborted)
+      world.tell('warning', `what was sent goes on on the instances: the same command goes on from there; bake stacks shows them`)
+    throw error
+  }
+}
