@@ -131,7 +131,7 @@ describe.skipIf(!canMount)('on a machine, as root,', () => {
           /usr/local/lib/bake/instance
           cat /run/bake/instance.env
           ls /run/bake
-          cat /run/bake/proof.sh 2>/dev/null || true`)
+          cat /run/bake/proof.sh /run/bake/swap-record 2>/dev/null || true`)
         return { out: stdout.trim().split('\n'), said: stderr }
       })
 
@@ -168,6 +168,14 @@ describe.skipIf(!canMount)('on a machine, as root,', () => {
         'echo in user-data',
       ])
       expect((await read(lines)).out).toEqual(['instance.env'])
+    })
+
+    test('names the record of a stack that is swapped', async () => {
+      expect((await read('#bake sha=abc swap=/bake/shop/swap/dev-1\\n')).out).toEqual([
+        ...['BAKE_SHA=abc', 'instance.env', 'swap-record', '/bake/shop/swap/dev-1'],
+      ])
+      const { out, said } = await read('#bake swap=/other/x\\n')
+      expect({ out, said }).toEqual({ out: ['instance.env'], said: 'swap record: /other/x is nothing that bake writes\n' })
     })
 
     test('may be missing', async () => {

@@ -131,6 +131,7 @@ test.skipIf(!hasSystemd)('systemd has nothing to say about any unit', async () =
 describe('what no machine could run is refused', () => {
   test.each([
     ['service_name_reserved', service('net')],
+    ['service_name_reserved', service('swap')],
     ['bad_service_text', service('web', { env: { A: 'a\0b' } })],
     ['bad_service_text', service('web', { envFile: '/etc/a\nb' })],
     ['bad_service_text', service('web', { proof: { env: { A: 'one\ntwo' }, with: [], level: 'healthy' } })],

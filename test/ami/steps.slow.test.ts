@@ -18,25 +18,27 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
     test('puts every file where it belongs and enables its units', async () => {
       using disk = makeDiskRoot(rendered)
       const { status, stdout, stderr } = await disk.run(`
-        mkdir -p /etc/systemd/system
+        mkdir -p /etc/systemd/system /var/lib/bake/swap
+        echo BAKE_IMAGE=x >/var/lib/bake/swap/web.env
         printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' | tee /etc/systemd/system/docker.service >/etc/systemd/system/bake-gone.service
         systemctl enable bake-gone.service 2>/dev/null
         step install
         ls /etc/systemd/system/multi-user.target.wants
         stat -c '%a %U %n' /etc/bake/manifest.json /usr/local/lib/bake/* /usr/local/bin/bake-release
-        ls /etc/systemd/system/bake-gone.service 2>&1 || true
+        ls /etc/systemd/system/bake-gone.service /var/lib/bake/swap 2>&1 || true
         /usr/local/bin/bake-release`)
       expect(stderr).toBe('')
       expect(status).toBe(0)
       expect(stdout).toMatch(/^bake-phase: install begin$/m)
       expect(stdout).toMatch(/^bake-phase: install end$/m)
-      for (const unit of ['net', 'instance', 'proof', 'web', 'jobs', 'edge', 'queue.1'])
+      for (const unit of ['net', 'instance', 'proof', 'swap', 'web', 'jobs', 'edge', 'queue.1'])
         expect(stdout).toContain(`bake-${unit}.service\n`)
       expect(stdout).toContain('docker.service\n')
       expect(stdout).toContain('755 root /usr/local/lib/bake/health-web\n')
       expect(stdout).toContain('644 root /etc/bake/manifest.json\n')
       expect(stdout).toContain("cannot access '/etc/systemd/system/bake-gone.service'")
       expect(stdout).not.toContain('wants/bake-gone')
+      expect(stdout).toContain("cannot access '/var/lib/bake/swap'")
       expect(stdout).toContain(`release unknown\ncommit unknown\ninputs ${'e'.repeat(64)}\nbase disk ${'d'.repeat(64)}\n`)
       expect(stdout).toContain(`service queue.1 127.0.0.1:5000/shop/queue.1@sha256:${'a'.repeat(64)}\n`)
     })

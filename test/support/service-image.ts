@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { pushImage } from './registry-push.ts'
 
 /** Serves `/www/content` at port 3000 and ends when it is asked to. */
-export const SERVES = 'busybox httpd -p 3000 -h /www\n'
+const SERVES = 'busybox httpd -p 3000 -h /www\n'
 
 /**
  * Pushes an image that runs a line of busybox's sh (2 MB, made without an engine) and then waits: its digest. Each word of `content` makes another one.
