@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServiceDefinition, StackDefinition } from '../config.ts'
 import { refused } from '../errors.ts'
 import { groupNamed } from '../fleet/deploy-plan.ts'
+import { inOrder } from '../fleet/order.ts'
 import type { Wanted } from '../fleet/swap-plan.ts'
 import { checkStack, stackSwapFailed, swapStack } from '../fleet/swap-stack.ts'
 import type { SwapStackWorld } from '../fleet/swap-world.ts'
@@ -106,7 +107,7 @@ async function imagesFor(
   await using checkout = repository.checkout
   await using asker = lazyAsker(project, repository, request)
   const { commit, references } = await imagesOf(services, { project, checkout, asker }, request)
-  const wanted = services.map(({ name: service, image }): Wanted => {
+  const wanted = inOrder(services).map(({ name: service, image }): Wanted => {
     const { repository: path, digest } = references.find((each) => each.image === image)!
     const platforms = project.config.images.find((each) => each.name === image)?.platforms ?? []
     const architectures = platforms.flatMap((platform) => ARCHITECTURES[platform] ?? [])

@@ -4,6 +4,7 @@ import type { Emit } from '../events.ts'
 import { sha256 } from '../names.ts'
 import type { Container, Containers, Network } from './containers.ts'
 import { fault } from './health.ts'
+import { inOrder } from './order.ts'
 
 export const LABELS = { project: 'bake.project', stack: 'bake.stack', service: 'bake.service', run: 'bake.run' } as const
 /** What the one before is called while its successor has to show that it is well. */
@@ -216,18 +217,6 @@ async function putBack(name: string, containers: Containers): Promise<void> {
 async function whatRuns(service: RunnableService, world: SwapWorld): Promise<Pick<Swapped, 'image' | 'status'>> {
   const now: Container | undefined = await world.containers.get(nameOf(service, world))
   return now?.running ? { status: 'kept' } : { status: 'failed' }
-}
-
-/** Whoever others come after goes first. bake.yaml has no circles. */
-function inOrder(services: RunnableService[]): RunnableService[] {
-  const ordered: RunnableService[] = []
-  const add = (service: RunnableService) => {
-    if (ordered.includes(service)) return
-    for (const other of services) if (service.after.includes(other.name)) add(other)
-    ordered.push(service)
-  }
-  for (const service of services) add(service)
-  return ordered
 }
 
 function tell({ name }: RunnableService, { status, seconds, why }: Swapped, { emit }: SwapWorld): void {

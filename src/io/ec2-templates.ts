@@ -105,7 +105,7 @@ export class Ec2Templates {
           LaunchTemplateData: {
             ...dataOf(change),
             InstanceType: instanceType as never,
-            MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: hopLimit },
+            MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: hopLimit, InstanceMetadataTags: 'enabled' },
           },
         }),
       ),

@@ -64,7 +64,7 @@ test('a template that is missing is made: type, IMDSv2, the release in tags, use
   expect(data).toMatchObject({
     ImageId: baked.id,
     InstanceType: 't3.small',
-    MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 2 },
+    MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 2, InstanceMetadataTags: 'enabled' },
   })
   const instance = data?.TagSpecifications?.find(({ ResourceType }) => ResourceType === 'instance')
   expect(instance?.Tags).toEqual([

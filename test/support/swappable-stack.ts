@@ -1,12 +1,14 @@
 import { sha256 } from '../../src/names.ts'
+import { swapParameter } from '../../src/swap-document.ts'
 import { plan, service } from '../ami/plan.ts'
 import { startInstance, type TestInstance } from './instance.ts'
+import { MOTO_REGION } from './moto.ts'
 import { startRegistry } from './registry.ts'
 import { pushService } from './service-image.ts'
 import { makeStackWorld, type StackWorld, type TestRelease } from './stack.ts'
 
 /** Of the machine image that all instances are of. */
-export const STACK_INPUTS = sha256('a machine image')
+const INPUTS = sha256('a machine image')
 
 /**
  * A stack whose instances are machines with engines, reached through Run Command: releases v1 to v3 have an image web each. They run v1's; v3's never gets
@@ -19,6 +21,8 @@ export interface SwappableStack extends AsyncDisposable {
   /** By id, in order. */
   readonly instances: TestInstance[]
   readonly digests: Record<TestRelease, string>
+  /** Starts one more, whose tag names the stack's record. It isn't of `instances`. */
+  join(): Promise<TestInstance>
 }
 
 /** `size` instances, two seconds each. Needs root on Linux. */
@@ -37,11 +41,10 @@ export async function startSwappableStack(size: number): Promise<SwappableStack>
     ports: [{ host: 80, container: 3000, protocol: 'tcp' }],
     health: { http: 'http://127.0.0.1/content', withinSeconds: 4 },
   })
+  const common = { plan: plan([web], { inputs: INPUTS }), registryPort: portOf(registry.host) }
   const instances: TestInstance[] = []
   for (const id of (await world.group(group)).ids) {
-    const instance = undo.use(
-      await startInstance({ id, plan: plan([web], { inputs: STACK_INPUTS }), registryPort: Number(registry.host.split(':')[1]) }),
-    )
+    const instance = undo.use(await startInstance({ ...common, id }))
     world.commands.agents.set(id, async (script) => {
       const { status, stdout, stderr } = await instance.run(script)
       return { status: status ?? -1, stdout, stderr }
@@ -50,6 +53,20 @@ export async function startSwappableStack(size: number): Promise<SwappableStack>
   }
   const set = await world.bake(['setup', '--yes'])
   if (set.code !== 0) throw new Error(set.stderr)
+  const join = () =>
+    startInstance({
+      ...common,
+      reach: [portOf(new URL(world.commands.endpoint).host)],
+      env: {
+        AWS_REGION: MOTO_REGION,
+        AWS_ACCESS_KEY_ID: 'test',
+        AWS_SECRET_ACCESS_KEY: 'test',
+        AWS_ENDPOINT_URL_SSM: world.commands.endpoint,
+      },
+      userData: `#bake release=v1 swap=${swapParameter('shop', stack)}\n`,
+    })
   const running = undo.move()
-  return { world, stack, group, instances, digests, [Symbol.asyncDispose]: () => running.disposeAsync() }
+  return { world, stack, group, instances, digests, join, [Symbol.asyncDispose]: () => running.disposeAsync() }
 }
+
+const portOf = (host: string): number => Number(host.split(':')[1])
