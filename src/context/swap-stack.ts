@@ -4,7 +4,7 @@ import type { ServiceDefinition, StackDefinition } from '../config.ts'
 import { refused } from '../errors.ts'
 import { groupNamed } from '../fleet/deploy-plan.ts'
 import type { Wanted } from '../fleet/swap-plan.ts'
-import { stackSwapFailed, swapStack } from '../fleet/swap-stack.ts'
+import { checkStack, stackSwapFailed, swapStack } from '../fleet/swap-stack.ts'
 import type { SwapStackWorld } from '../fleet/swap-world.ts'
 import { AutoScaling } from '../io/autoscaling-client.ts'
 import { Groups } from '../io/autoscaling-groups.ts'
@@ -46,16 +46,6 @@ export async function swapOnAws(
   // What is in production is deployed, unless somebody says otherwise.
   if (swappable === false || (swappable === undefined && 'autoscalingGroup' in where)) throw notSwappable(stack)
   const { emit, signal, atomic } = request
-  const repository = await openCheckout(project, signal)
-  await using checkout = repository.checkout
-  await using asker = lazyAsker(project, repository, request)
-  const { commit, references } = await imagesOf(services, { project, checkout, asker }, request)
-  const wanted = services.map(({ name: service, image }): Wanted => {
-    const { repository: path, digest } = references.find((each) => each.image === image)!
-    const platforms = config.images.find((each) => each.name === image)?.platforms ?? []
-    const architectures = platforms.flatMap((platform) => ARCHITECTURES[platform] ?? [])
-    return { service, image, reference: `${path}@${digest}`, digest, architectures }
-  })
   await using stacked = new AsyncDisposableStack()
   const [ssm, scaling, ec2] = [
     stacked.use(new Ssm(aws.region)),
@@ -65,17 +55,19 @@ export async function swapOnAws(
   const owner = `swap.${randomBytes(8).toString('hex')}`
   const { pollMs, leaseMs } = isEmulated(await configuredEndpoint('SSM')) ? EMULATED : { pollMs: POLL_MS, leaseMs: LEASE_MS }
   const heartbeat = stacked.use(new Heartbeat(ledger, owner, { leaseMs }))
-  await heartbeat.start()
   const [groups, instances] = [new Groups(scaling), new Ec2Instances(ec2)]
   const world: SwapStackWorld = {
     ...{ project: config.project, stack, ledger, owner, by: whoami(), leaseMs, pollMs, signal },
     async instances() {
-      if ('targets' in where) return await instances.matching(filtersOf(where.targets))
-      if (!('autoscalingGroup' in where)) return []
+      if ('local' in where) return []
+      if ('targets' in where)
+        return (await instances.matching({ ...filtersOf(where.targets), 'instance-state-name': ['pending', 'running'] })).map(
+          ({ id }) => id,
+        )
       const group = await groupNamed(stack, where.autoscalingGroup, groups)
-      const ids = group.instances.filter(({ lifecycle }) => !lifecycle.startsWith('Terminat')).map(({ id }) => id)
-      return ids.length === 0 ? [] : await instances.matching({ 'instance-id': ids })
+      return group.instances.filter(({ lifecycle }) => !lifecycle.startsWith('Terminat')).map(({ id }) => id)
     },
+    describe: (ids) => instances.matching({ 'instance-id': ids }),
     commands: new SsmCommands(ssm),
     documents: new AwsDocuments(ssm),
     parameters: new SsmParameters(ssm),
@@ -84,8 +76,18 @@ export async function swapOnAws(
     tell: (level, text) => emit({ type: 'notice', level, text }),
     row: (instance, event) => emit({ type: 'machine', machine: instance, event }),
   }
+  // Looked at while the images are built or found: what can't be swapped is told before anybody waits for a build.
+  const stop = new AbortController()
+  const found = imagesFor(project, services, { ...request, signal: AbortSignal.any([signal, stop.signal]) })
+  found.catch(() => {})
+  const [ready] = await Promise.all([checkStack(world), heartbeat.start()]).catch(async (error: unknown) => {
+    stop.abort(error)
+    await found.catch(() => {})
+    throw error
+  })
+  const { commit, wanted } = await found
   try {
-    const swapped = await swapStack(wanted, { commit, atomic }, world)
+    const swapped = await swapStack(wanted, ready, { commit, atomic }, world)
     const failure = stackSwapFailed(stack, swapped)
     return { done: { stack, commit, ...swapped }, ...(failure && { failure }) }
   } catch (error) {
@@ -93,4 +95,22 @@ export async function swapOnAws(
       world.tell('warning', `what was sent goes on on the instances: the same command goes on from there; bake stacks shows them`)
     throw error
   }
+}
+
+async function imagesFor(
+  project: Project,
+  services: ServiceDefinition[],
+  request: SwapRequest,
+): Promise<{ commit: string; wanted: Wanted[] }> {
+  const repository = await openCheckout(project, request.signal)
+  await using checkout = repository.checkout
+  await using asker = lazyAsker(project, repository, request)
+  const { commit, references } = await imagesOf(services, { project, checkout, asker }, request)
+  const wanted = services.map(({ name: service, image }): Wanted => {
+    const { repository: path, digest } = references.find((each) => each.image === image)!
+    const platforms = project.config.images.find((each) => each.name === image)?.platforms ?? []
+    const architectures = platforms.flatMap((platform) => ARCHITECTURES[platform] ?? [])
+    return { service, image, reference: `${path}@${digest}`, digest, architectures }
+  })
+  return { commit, wanted }
 }

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { refused } from '../errors.ts'
 import { SWAP_DOCUMENT, swapDocument } from '../swap-document.ts'
-import type { StackInstance, SwapStackWorld } from './swap-world.ts'
+import type { SwapStackWorld } from './swap-world.ts'
 
 /** A service and what it is to run. */
 export interface Wanted {
@@ -19,51 +19,47 @@ const STARTING_MS = 5 * 60_000
 
 export interface Members {
   /** Those that are asked. */
-  ready: StackInstance[]
+  ready: string[]
   /** They start, and run what the record says once they do. */
-  starting: StackInstance[]
+  starting: string[]
 }
 
-/**
- * Instances of the stack that run. Throws no_instances or agent_missing (exit 2).
- */
+/** Instances of the stack that run. Throws no_instances or agent_missing (exit 2). */
 export async function membersOf(world: SwapStackWorld): Promise<Members> {
   const { stack } = world
-  const running = (await world.instances())
-    .filter(({ state }) => state === 'running' || state === 'pending')
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-  if (running.length === 0)
-    throw refused('no_instances', `stack ${stack} has no running instance`, {
-      next: `bake stacks    shows what there is; stacks.${stack} in bake.yaml says which instances are meant`,
-      ids: { stack },
-    })
-  const online = await world.commands.online(running.map(({ id }) => id))
-  const silent = running.filter(({ id }) => !online.has(id))
-  const starting = silent.filter(({ startedAt }) => world.now() - startedAt < STARTING_MS)
-  const missing = silent.filter((instance) => !starting.includes(instance))
+  const all = (await world.instances()).sort()
+  const online = all.length === 0 ? new Set<string>() : await world.commands.online(all)
+  const ready = all.filter((id) => online.has(id))
+  const silent = ready.length === all.length ? [] : await world.describe(all.filter((id) => !online.has(id)))
+  const up = silent.filter(({ state }) => state === 'running' || state === 'pending')
+  const starting = up.filter(({ startedAt }) => world.now() - startedAt < STARTING_MS).map(({ id }) => id)
+  const missing = up.map(({ id }) => id).filter((id) => !starting.includes(id))
   if (missing.length > 0)
-    throw refused(
-      'agent_missing',
-      `Systems Manager has no agent on ${missing.map(({ id }) => id).join(', ')} of stack ${stack}`,
-      {
-        next: 'install amazon-ssm-agent in the base image, and give the instances a role with AmazonSSMManagedInstanceCore (docs/swap.md)',
-        ids: { stack },
-      },
-    )
-  const ready = running.filter(({ id }) => online.has(id))
-  if (ready.length === 0)
-    throw refused('no_instances', `all instances of stack ${stack} are still starting`, {
-      next: 'try again in a minute',
+    throw refused('agent_missing', `Systems Manager has no agent on ${missing.join(', ')} of stack ${stack}`, {
+      next: 'install amazon-ssm-agent in the base image, and give the instances a role with AmazonSSMManagedInstanceCore (docs/swap.md)',
       ids: { stack },
     })
-  return { ready, starting }
+  if (ready.length > 0) return { ready, starting }
+  const none = starting.length === 0
+  throw refused(
+    'no_instances',
+    none ? `stack ${stack} has no running instance` : `all instances of stack ${stack} are still starting`,
+    {
+      next: none
+        ? `bake stacks    shows what there is; stacks.${stack} in bake.yaml says which instances are meant`
+        : 'try again in a minute',
+      ids: { stack },
+    },
+  )
 }
 
 /** Throws wrong_architecture (exit 2) when an image isn't built for an instance's processor. */
-export function checkArchitectures(wanted: Wanted[], instances: StackInstance[]): void {
-  for (const { image, architectures } of wanted) {
-    if (architectures.length === 0) continue
-    const other = instances.find(({ architecture }) => !architectures.includes(architecture))
+export async function checkArchitectures(wanted: Wanted[], instances: string[], world: SwapStackWorld): Promise<void> {
+  const picky = wanted.filter(({ architectures }) => architectures.length > 0)
+  if (picky.length === 0) return
+  const described = await world.describe(instances)
+  for (const { image, architectures } of picky) {
+    const other = described.find(({ architecture }) => !architectures.includes(architecture))
     if (other)
       throw refused(
         'wrong_architecture',

@@ -5,7 +5,7 @@ import { swapParameter } from '../swap-document.ts'
 import { nameOf } from './deploy-plan.ts'
 import { newest } from './deployments.ts'
 import { type InstanceOutcome, type Order, runOrders } from './swap-orders.ts'
-import { checkArchitectures, checkDocument, membersOf, type Wanted } from './swap-plan.ts'
+import { checkArchitectures, checkDocument, type Members, membersOf, type Wanted } from './swap-plan.ts'
 import { appendSwap, readSwaps, type SwapLog, swapText } from './swap-record.ts'
 import type { SwapStackWorld } from './swap-world.ts'
 
@@ -18,25 +18,49 @@ export interface StackSwapped {
 /** Instances that join while a swap goes on are asked too, so often at most. */
 const ROUNDS = 3
 
+/** What was looked at before anything is changed. */
+export interface Ready {
+  members: Members
+  /** Of the document. */
+  version: string
+}
+
+/**
+ * Whether a stack can be swapped: also before its images are built, which takes longer. Throws no_instances, agent_missing, document_missing,
+ * document_altered, deployment_open or stack_busy (exit 2), ec2_* (exit 4).
+ */
+export async function checkStack(world: SwapStackWorld): Promise<Ready> {
+  const [members, version] = await Promise.all([
+    membersOf(world),
+    checkDocument(world),
+    checkNoDeployment(world),
+    readSwaps(world.ledger, world.stack).then((log) => checkFree(log, world)),
+  ])
+  return { members, version }
+}
+
 /**
  * Replaces images on every instance of a stack at once, each back to what it was when the new one isn't well; `atomic`: all of them, when one isn't. What the
- * stack runs from now on is recorded, and told to instances that join. Throws no_instances, agent_missing, document_missing, document_altered,
- * wrong_architecture, deployment_open or stack_busy (exit 2) before anything is changed, ec2_* (exit 4).
+ * stack runs from now on is recorded, and told to instances that join. Throws wrong_architecture, deployment_open or stack_busy (exit 2) before anything is
+ * changed, ec2_* (exit 4).
  */
 export async function swapStack(
   wanted: Wanted[],
+  { members: { ready, starting }, version }: Ready,
   { commit, atomic }: { commit: string; atomic: boolean },
   world: SwapStackWorld,
 ): Promise<StackSwapped> {
-  const [{ ready, starting }, version] = await Promise.all([membersOf(world), checkDocument(world)])
-  checkArchitectures(wanted, [...ready, ...starting])
-  await checkNoDeployment(world)
-  const log = await begin(wanted, commit, world)
+  const [log] = await Promise.all([
+    readSwaps(world.ledger, world.stack),
+    checkArchitectures(wanted, [...ready, ...starting], world),
+    checkNoDeployment(world),
+  ])
+  const begun = await begin(wanted, commit, log, world)
   await failpoint('swap-begun')
   const services = Object.fromEntries(wanted.map(({ service, digest }) => [service, digest]))
   const order: Order = { services, atomic, version }
   let outcomes = await runOrders(
-    ready.map(({ id }) => ({ instance: id, order })),
+    ready.map((instance) => ({ instance, order })),
     world,
   )
   for (let round = 1; round < ROUNDS; round++) {
@@ -52,9 +76,9 @@ export async function swapStack(
   }
   await failpoint('swap-ran')
   if (atomic && outcomes.some(({ why }) => why !== undefined)) outcomes = await putBack(outcomes, version, world)
-  await end(outcomes, { wanted, commit, log }, world)
+  await end(outcomes, { wanted, commit, log: begun }, world)
   const there = new Set(outcomes.map(({ instance }) => instance))
-  return { instances: outcomes, starting: starting.map(({ id }) => id).filter((id) => !there.has(id)) }
+  return { instances: outcomes, starting: starting.filter((id) => !there.has(id)) }
 }
 
 /** What a swap that was not well everywhere is told as. */
@@ -82,14 +106,16 @@ async function checkNoDeployment({ ledger, stack }: SwapStackWorld): Promise<voi
   )
 }
 
+async function checkFree({ last }: SwapLog, { ledger, stack, leaseMs }: SwapStackWorld): Promise<void> {
+  if (last?.state === 'begun' && (await isAlive(ledger, last.owner, leaseMs))) throw busy(stack, last.by)
+}
+
 /** The record's number is taken before anything is asked of an instance: one swap of a stack at a time. */
-async function begin(wanted: Wanted[], commit: string, world: SwapStackWorld): Promise<SwapLog> {
+async function begin(wanted: Wanted[], commit: string, log: SwapLog, world: SwapStackWorld): Promise<SwapLog> {
   const { ledger, stack, owner, by } = world
-  const log = await readSwaps(ledger, stack)
-  if (log.last?.state === 'begun') {
-    if (await isAlive(ledger, log.last.owner, world.leaseMs)) throw busy(stack, log.last.by)
+  await checkFree(log, world)
+  if (log.last?.state === 'begun')
     world.tell('warning', `${stack}  a swap by ${log.last.by} was not ended: its images are replaced, or it is repeated`)
-  }
   const images = Object.fromEntries(wanted.map(({ service, digest }) => [service, digest]))
   if (!(await appendSwap(ledger, { stack, n: log.next }, { state: 'begun', owner, commit, images }, by)))
     throw busy(stack, 'somebody else')
@@ -101,8 +127,8 @@ const busy = (stack: string, by: string): BakeError =>
 
 async function joinedSince(outcomes: InstanceOutcome[], world: SwapStackWorld): Promise<string[]> {
   const asked = new Set(outcomes.map(({ instance }) => instance))
-  const running = (await world.instances()).filter(({ id, state }) => state === 'running' && !asked.has(id)).map(({ id }) => id)
-  return running.length === 0 ? [] : [...(await world.commands.online(running))].sort()
+  const others = (await world.instances()).filter((id) => !asked.has(id))
+  return others.length === 0 ? [] : [...(await world.commands.online(others))].sort()
 }
 
 /** All or nothing: whoever runs the new ones gets back what it ran. */

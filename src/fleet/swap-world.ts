@@ -17,8 +17,9 @@ export interface SwapStackWorld {
   project: string
   stack: string
   ledger: Ledger
-  /** Those that there are now. Throws unknown_group (exit 2). */
-  instances(): Promise<StackInstance[]>
+  /** Ids of those that there are now. Throws unknown_group (exit 2). */
+  instances(): Promise<string[]>
+  describe(instances: string[]): Promise<StackInstance[]>
   commands: {
     send(request: CommandRequest): Promise<string[]>
     invocations(command: string): Promise<Invocation[]>

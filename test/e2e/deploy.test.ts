@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { cells } from '../support/cells.ts'
 import { makeStackWorld, type StackWorld } from '../support/stack.ts'
 import { openTerminal } from '../support/terminal.ts'
 
@@ -128,7 +129,7 @@ describe('what ends bake does not end the deployment:', () => {
     expect(await history()).toEqual(['v2 deployed'])
   })
 
-  test.each(['deploy-recorded', 'deploy-starting', 'deploy-started', 'deploy-refresh'])(
+  test.each(cells(['deploy-started', 'deploy-starting', 'deploy-recorded', 'deploy-refresh'], 2))(
     'kill -9 at %s, and again',
     async (point) => {
       await newStack()
@@ -252,12 +253,14 @@ describe('bake rollback', () => {
     expect(world.refreshes.count(group)).toBe(2)
   })
 
-  test.each([
-    ['deploy-recorded', 0],
-    ['deploy-starting', 0],
-    ['deploy-started', 1],
-    ['deploy-refresh', 1],
-  ])('of a deployment that was killed at %s', async (point, refreshes) => {
+  test.each(
+    cells([
+      ['deploy-started', 1],
+      ['deploy-starting', 0],
+      ['deploy-recorded', 0],
+      ['deploy-refresh', 1],
+    ]),
+  )('of a deployment that was killed at %s', async (point, refreshes) => {
     await newStack()
     await world.bake(['deploy', '--stack', stack, '--release', 'v2', '--yes'], { env: { BAKE_FAILPOINT: `${point}:kill` } })
     world.refreshes.hold = 'InProgress'

@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { S3Ledger } from '../../src/io/ledger-s3.ts'
 import { waitFor } from '../../src/wait.ts'
 import { type AwsFault, type AwsProxy, startAwsProxy } from '../support/aws-faults.ts'
+import { cells } from '../support/cells.ts'
 import { makeFleet, type TestFleet } from '../support/fleet.ts'
 import { startGate } from '../support/gate.ts'
 import { MOTO_REGION } from '../support/moto.ts'
@@ -42,10 +43,12 @@ const emptied = (fleet: TestFleet) =>
   )
 
 describe('a fleet goes on', SLOW, () => {
-  test.each([
-    ['the receipt is not valid any more', { status: 400, code: 'ReceiptHandleIsInvalid' }],
-    ['it is not allowed', { status: 400, code: 'AccessDeniedException' }],
-  ] satisfies [string, AwsFault][])('when SQS refuses to renew a message, because %s: the build ends, once', async (_, fault) => {
+  test.each(
+    cells([
+      ['the receipt is not valid any more', { status: 400, code: 'ReceiptHandleIsInvalid' }],
+      ['it is not allowed', { status: 400, code: 'AccessDeniedException' }],
+    ] satisfies [string, AwsFault][]),
+  )('when SQS refuses to renew a message, because %s: the build ends, once', async (_, fault) => {
     await using scene = await open()
     const { fleet, proxy } = scene
     await using gate = await startGate()

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { cells } from '../support/cells.ts'
 import { clock } from '../support/clock.ts'
 import { startGate } from '../support/gate.ts'
 import { makeProject, type TestProject, WEB_FILES } from '../support/project.ts'
@@ -25,10 +26,12 @@ async function listed(project: TestProject): Promise<{ status: string; took: str
   }))
 }
 
-describe.each([
-  ['two hours ahead of', 2 * HOURS],
-  ['two hours behind', -2 * HOURS],
-])('a worker %s the asker', (_, offsetMs) => {
+describe.each(
+  cells([
+    ['two hours ahead of', 2 * HOURS],
+    ['two hours behind', -2 * HOURS],
+  ]),
+)('a worker %s the asker', (_, offsetMs) => {
   test('builds and tags; order, ages and times of bake builds stay sane', async () => {
     await using project = await makeProject(scratch(), env)
     const wrong = await clock(project, 'worker')
@@ -55,39 +58,38 @@ describe.each([
   })
 })
 
-test.each([
-  ['back', -2 * HOURS],
-  ['forward', 2 * HOURS],
-])(
-  'a worker’s clock that is set %s two hours while it builds: nobody takes its claim over, it publishes',
-  async (_, offsetMs) => {
-    await using gate = await startGate()
-    await using project = await makeProject(scratch(gate.dockerfile), env)
-    const set = await clock(project, 'set')
-    await using worker = project.start(['worker', '--name', 'first'], { env: set.env })
-    await worker.waitFor('stderr', /is ready/)
-    await using asking = project.start(['image'])
-    await gate.entered()
-    // It waits for nothing but a claim to take over.
-    await using heir = project.start(['worker', '--name', 'heir'])
-    await heir.waitFor('stderr', /is ready/)
-    await using again = project.start(['image'])
-    await again.waitFor('stderr', /has the same inputs/)
-    await set.set(offsetMs)
-    await sleep(4_000)
-    const [record] = await project.builds()
-    expect((await project.claims(record!.commit)).entries.map(({ state }) => state)).toEqual(['claimed'])
-    gate.open()
-    const [built, second] = await Promise.all([asking.wait(), again.wait()])
-    expect(built, built.stderr).toMatchObject({ code: 0 })
-    expect(second, second.stderr).toMatchObject({ code: 0, stdout: built.stdout })
-    expect((await project.claims(record!.commit)).entries.map(({ state }) => state)).toEqual(['claimed', 'published'])
-    for (const each of [worker, heir]) {
-      each.kill('SIGTERM')
-      expect((await each.wait()).code).toBe(0)
-    }
-  },
-)
+test.each(
+  cells([
+    ['back', -2 * HOURS],
+    ['forward', 2 * HOURS],
+  ]),
+)('a worker’s clock that is set %s two hours while it builds: nobody takes its claim over, it publishes', async (_, offsetMs) => {
+  await using gate = await startGate()
+  await using project = await makeProject(scratch(gate.dockerfile), env)
+  const set = await clock(project, 'set')
+  await using worker = project.start(['worker', '--name', 'first'], { env: set.env })
+  await worker.waitFor('stderr', /is ready/)
+  await using asking = project.start(['image'])
+  await gate.entered()
+  // It waits for nothing but a claim to take over.
+  await using heir = project.start(['worker', '--name', 'heir'])
+  await heir.waitFor('stderr', /is ready/)
+  await using again = project.start(['image'])
+  await again.waitFor('stderr', /has the same inputs/)
+  await set.set(offsetMs)
+  await sleep(4_000)
+  const [record] = await project.builds()
+  expect((await project.claims(record!.commit)).entries.map(({ state }) => state)).toEqual(['claimed'])
+  gate.open()
+  const [built, second] = await Promise.all([asking.wait(), again.wait()])
+  expect(built, built.stderr).toMatchObject({ code: 0 })
+  expect(second, second.stderr).toMatchObject({ code: 0, stdout: built.stdout })
+  expect((await project.claims(record!.commit)).entries.map(({ state }) => state)).toEqual(['claimed', 'published'])
+  for (const each of [worker, heir]) {
+    each.kill('SIGTERM')
+    expect((await each.wait()).code).toBe(0)
+  }
+})
 
 test('an asker two hours ahead: its build is built once, and an asker with the right clock finds it', async () => {
   await using project = await makeProject(scratch())

@@ -6,6 +6,7 @@ import { commitDocumentSchema, read } from '../../src/jobs/records.ts'
 import { keys, newBuildId } from '../../src/names.ts'
 import { waitFor } from '../../src/wait.ts'
 import type { RunningBake } from '../support/bake.ts'
+import { cells } from '../support/cells.ts'
 import { mutations } from '../support/mutations.ts'
 import { makeProject, type TestProject, WEB_FILES } from '../support/project.ts'
 import { openRawQueue, type RawQueue } from '../support/queue.ts'
@@ -116,10 +117,12 @@ describe('what is no job of ours', () => {
     await expectWorking(scene)
   })
 
-  test.each([
-    ['version', { version: 2, news: true }, /has job version 2, newer than this worker: left alone/],
-    ['kind', { kind: 'machine', base: 'al2023' }, /has job kind machine, newer than this worker: left alone/],
-  ])('of a later %s: left alone, still there when the worker has gone', async (_, news, told) => {
+  test.each(
+    cells([
+      ['version', { version: 2, news: true }, /has job version 2, newer than this worker: left alone/],
+      ['kind', { kind: 'machine', base: 'al2023' }, /has job kind machine, newer than this worker: left alone/],
+    ]),
+  )('of a later %s: left alone, still there when the worker has gone', async (_, news, told) => {
     await using scene = await open()
     const { project, queue, worker } = scene
     await queue.send(JSON.stringify({ ...(await scene.job()), ...news }))
@@ -158,7 +161,7 @@ describe('jobs that no honest asker sent', () => {
     await expectWorking(scene)
   })
 
-  test.each(['nobody published', 'another commit published'])(
+  test.each(cells(['nobody published', 'another commit published']))(
     'a key that does not follow from its commit and that %s',
     async (whose) => {
       await using scene = await open()

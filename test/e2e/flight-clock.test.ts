@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { waitFor } from '../../src/wait.ts'
+import { cells } from '../support/cells.ts'
 import { clock } from '../support/clock.ts'
 import { openFlight } from '../support/flight.ts'
 import { makeProject, WEB_FILES } from '../support/project.ts'
@@ -10,10 +11,12 @@ vi.setConfig({ testTimeout: 120_000 })
 
 const MINUTES = 60_000
 
-test.each([
-  ['ahead of', 10 * MINUTES],
-  ['behind', -10 * MINUTES],
-])(
+test.each(
+  cells([
+    ['ahead of', 10 * MINUTES],
+    ['behind', -10 * MINUTES],
+  ]),
+)(
   'the first worker and its asker ten minutes %s the truth, the others as far the other way: one flight, detached, taken over',
   async (_, offsetMs) => {
     await using flight = await openFlight()
@@ -70,10 +73,12 @@ test('the last asker, twenty minutes apart from the worker, stops its build', as
   expect(await flight.states(asked.commit)).toEqual(['claimed', 'failed: cancelled'])
 })
 
-test.each([
-  ['ahead, the newer commit’s behind', 10 * MINUTES],
-  ['behind, the newer commit’s ahead', -10 * MINUTES],
-])(
+test.each(
+  cells([
+    ['ahead, the newer commit’s behind', 10 * MINUTES],
+    ['behind, the newer commit’s ahead', -10 * MINUTES],
+  ]),
+)(
   'the older commit’s asker ten minutes %s: the older gives way, but not when it is asked for again later',
   async (_, offsetMs) => {
     await using project = await makeProject(

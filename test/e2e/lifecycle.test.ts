@@ -5,6 +5,7 @@ import { keys } from '../../src/names.ts'
 import { waitFor } from '../../src/wait.ts'
 import { startImds } from '../support/aws-gaps/imds.ts'
 import { startLifecycle } from '../support/aws-gaps/lifecycle-actions.ts'
+import { cells } from '../support/cells.ts'
 import { makeFleet, type TestFleet } from '../support/fleet.ts'
 import { startGate } from '../support/gate.ts'
 import { HOOK, makeGroup } from '../support/scaling-group.ts'
@@ -131,7 +132,7 @@ test(
   },
 )
 
-test.each([true, false])(
+test.each(cells([true, false]))(
   'an idle worker whose instance is terminated ends at once (a hook to complete: %s)',
   LONG,
   async (hook) => {

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { waitFor } from '../../src/wait.ts'
+import { cells } from '../support/cells.ts'
 import { type HookCall, startHookServer } from '../support/hook-server.ts'
 import { BASE_IMAGE, makeProject } from '../support/project.ts'
 
@@ -72,11 +73,13 @@ describe('notify:', { timeout: 240_000 }, () => {
     expect(worker.lines('stderr').join('\n') + stderr).not.toContain('/signed')
   })
 
-  test.each([
-    ['before anybody was told: it is told', 'recorded', 1],
-    ['before it was sent: it is told', 'telling', 1],
-    ['after it was sent, before that was noted: it is told again, under the same id', 'told', 2],
-  ])('a worker is killed right after the build ended, %s', async (_name, point, times) => {
+  test.each(
+    cells([
+      ['before anybody was told: it is told', 'recorded', 1],
+      ['before it was sent: it is told', 'telling', 1],
+      ['after it was sent, before that was noted: it is told again, under the same id', 'told', 2],
+    ]),
+  )('a worker is killed right after the build ended, %s', async (_name, point, times) => {
     await using server = await startHookServer()
     await using it = await project('{ web: web }', server.url)
     await using victim = it.start(['worker'], { env: { BAKE_FAILPOINT: `${point}:kill` } })

@@ -6,6 +6,7 @@ import { readSwaps } from '../../src/fleet/swap-record.ts'
 import { sha256 } from '../../src/names.ts'
 import { swapDocument, swapParameter } from '../../src/swap-document.ts'
 import type { Agent } from '../support/aws-gaps/run-command.ts'
+import { cells } from '../support/cells.ts'
 import { MOTO_REGION } from '../support/moto.ts'
 import { makeStackWorld, type StackWorld } from '../support/stack.ts'
 
@@ -177,7 +178,7 @@ describe('bake swap of a group', () => {
     expect(await current()).toMatchObject({ images: { web: digestOf('v3') } })
   })
 
-  test.each(['swap-begun', 'swap-ran', 'swap-recorded'])('kill -9 at %s, and again', async (point) => {
+  test.each(cells(['swap-begun', 'swap-ran', 'swap-recorded']))('kill -9 at %s, and again', async (point) => {
     await newStack()
     const killed = await world.bake(['swap', '--stack', stack, '--release', 'v2'], { env: { BAKE_FAILPOINT: `${point}:kill` } })
     expect(killed).toMatchObject({ signal: 'SIGKILL' })

@@ -26,7 +26,7 @@ test('bin/fleet-demo kills workers, loses nothing and leaves nothing', async () 
   await expectNothingLeft(output)
 })
 
-test('Ctrl-C in the middle of bin/fleet-demo leaves nothing either', async () => {
+test.runIf(process.env.BAKE_TEST_ALL)('Ctrl-C in the middle of bin/fleet-demo leaves nothing either', async () => {
   const demo = start('--workers', '2', '--commits', '50')
   const errors = text(demo.stderr)
   let output = ''
