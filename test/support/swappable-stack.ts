@@ -6,7 +6,7 @@ import { pushService } from './service-image.ts'
 import { makeStackWorld, type StackWorld, type TestRelease } from './stack.ts'
 
 /** Of the machine image that all instances are of. */
-export const STACK_INPUTS = sha256('a machine image')
+const STACK_INPUTS = sha256('a machine image')
 
 /**
  * A stack whose instances are machines with engines, reached through Run Command: releases v1 to v3 have an image web each. They run v1's; v3's never gets
