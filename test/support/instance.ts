@@ -1,5 +1,4 @@
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, cp, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { text as readAll } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
@@ -80,12 +79,11 @@ const SEED: Record<string, string> = {
 export async function startInstance(options: TestInstanceOptions): Promise<TestInstance> {
   const id = options.id ?? `i-${crypto.randomUUID().replaceAll('-', '').slice(0, 17)}`
   await using undo = new AsyncDisposableStack()
-  const dir = await mkdtemp(join(tmpdir(), 'bake-instance-'))
-  undo.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 5 }))
   const engine = undo.use(await startEngine({ reach: [options.registryPort, ...(options.reach ?? [])] }))
-  await writeKit(dir, options)
-  // The engine's directory has its socket: also after a restart.
+  // The engine's directory, which goes with it. Its socket is there, also after a restart.
   const shared = dirname(engine.host.slice('unix://'.length))
+  const dir = join(shared, 'machine')
+  await writeKit(dir, options)
   await cp(STAND_IN, join(shared, 'systemd'), { recursive: true })
   await writeFile(join(shared, 'user-data'), options.userData ?? '#bake release=v1\n')
   const env = Object.entries({
@@ -163,7 +161,7 @@ async function writeKit(dir: string, { plan }: TestInstanceOptions): Promise<voi
     await writeFile(join(kit, path), text)
     await chmod(join(kit, path), mode)
   }
-  await mkdir(join(dir, 'root'))
+  await mkdir(join(dir, 'root'), { recursive: true })
   for (const { path, text, mode } of files) await write(path, text, mode)
   for (const name of ['passwd', 'group', 'hosts', 'nsswitch.conf'])
     await write(`etc/${name}`, await readFile(`/etc/${name}`), 0o644)
