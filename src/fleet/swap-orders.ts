@@ -25,21 +25,7 @@ const LAST_LINES = 5
  * Has every instance do what it is asked, all at once: no instance's start waits for another's end. Each is told as it ends. The signal ends the watching,
  * not what was sent.
  */
-export async function runOrders(orders: { instance: string; order: Order }[], world: SwapStackWorld): Promise<InstanceOutcome[]> {
-  const alike = Map.groupBy(orders, ({ order }) => JSON.stringify(order))
-  const found = await Promise.all(
-    [...alike.values()].map((group) =>
-      runOrder(
-        group[0]!.order,
-        group.map(({ instance }) => instance),
-        world,
-      ),
-    ),
-  )
-  return found.flat().sort((a, b) => (a.instance < b.instance ? -1 : 1))
-}
-
-async function runOrder(order: Order, instances: string[], world: SwapStackWorld): Promise<InstanceOutcome[]> {
+export async function runOrders(instances: string[], order: Order, world: SwapStackWorld): Promise<InstanceOutcome[]> {
   const { commands, project, stack, signal } = world
   signal.throwIfAborted()
   const Services = Object.entries(order.services)
@@ -75,7 +61,7 @@ async function runOrder(order: Order, instances: string[], world: SwapStackWorld
         )),
       )
     }
-    if (waiting.size === 0) return outcomes
+    if (waiting.size === 0) return outcomes.sort((a, b) => (a.instance < b.instance ? -1 : 1))
     await world.sleep(world.pollMs, signal)
   }
 }

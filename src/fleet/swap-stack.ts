@@ -6,7 +6,7 @@ import { nameOf } from './deploy-plan.ts'
 import { newest } from './deployments.ts'
 import { type InstanceOutcome, type Order, runOrders } from './swap-orders.ts'
 import { checkArchitectures, checkDocument, type Members, membersOf, type Wanted } from './swap-plan.ts'
-import { appendSwap, readSwaps, type SwapLog, swapText } from './swap-record.ts'
+import { appendSwap, readSwaps, type SwapEntry, type SwapLog, swapText } from './swap-record.ts'
 import type { SwapStackWorld } from './swap-world.ts'
 
 export interface StackSwapped {
@@ -23,6 +23,7 @@ export interface Ready {
   members: Members
   /** Of the document. */
   version: string
+  log: SwapLog
 }
 
 /**
@@ -30,13 +31,13 @@ export interface Ready {
  * document_altered, deployment_open or stack_busy (exit 2), ec2_* (exit 4).
  */
 export async function checkStack(world: SwapStackWorld): Promise<Ready> {
-  const [members, version] = await Promise.all([
+  const [members, version, log] = await Promise.all([
     membersOf(world),
     checkDocument(world),
+    readFree(world),
     checkNoDeployment(world),
-    readSwaps(world.ledger, world.stack).then((log) => checkFree(log, world)),
   ])
-  return { members, version }
+  return { members, version, log }
 }
 
 /**
@@ -46,39 +47,34 @@ export async function checkStack(world: SwapStackWorld): Promise<Ready> {
  */
 export async function swapStack(
   wanted: Wanted[],
-  { members: { ready, starting }, version }: Ready,
+  { members: { ready, starting }, version, log }: Ready,
   { commit, atomic }: { commit: string; atomic: boolean },
   world: SwapStackWorld,
 ): Promise<StackSwapped> {
-  const [log] = await Promise.all([
-    readSwaps(world.ledger, world.stack),
-    checkArchitectures(wanted, [...ready, ...starting], world),
-    checkNoDeployment(world),
-  ])
-  const begun = await begin(wanted, commit, log, world)
-  await failpoint('swap-begun')
   const services = Object.fromEntries(wanted.map(({ service, digest }) => [service, digest]))
-  const order: Order = { services, atomic, version }
-  let outcomes = await runOrders(
-    ready.map((instance) => ({ instance, order })),
-    world,
-  )
-  for (let round = 1; round < ROUNDS; round++) {
-    const joined = await joinedSince(outcomes, world)
-    if (joined.length === 0) break
-    outcomes = [
-      ...outcomes,
-      ...(await runOrders(
-        joined.map((instance) => ({ instance, order })),
-        world,
-      )),
-    ]
+  await checkArchitectures(wanted, [...ready, ...starting], world)
+  const begun = await begin({ commit, images: services }, log, world)
+  await failpoint('swap-begun')
+  try {
+    // Whoever begins one looks for the other after that: one of the two sees it.
+    await checkNoDeployment(world)
+    const order: Order = { services, atomic, version }
+    let outcomes = await runOrders(ready, order, world)
+    for (let round = 1; round < ROUNDS; round++) {
+      const joined = await joinedSince(outcomes, world)
+      if (joined.length === 0) break
+      outcomes = [...outcomes, ...(await runOrders(joined, order, world))]
+    }
+    await failpoint('swap-ran')
+    if (atomic && outcomes.some(({ why }) => why !== undefined)) outcomes = await putBack(outcomes, version, world)
+    await end(outcomes, { wanted, commit, log: begun }, world)
+    const there = new Set(outcomes.map(({ instance }) => instance))
+    return { instances: outcomes, starting: starting.filter((id) => !there.has(id)) }
+  } catch (error) {
+    // Nobody has to wait for this one's heartbeat to grow old.
+    await record(begun, { status: 'failed', commit, images: {}, inputs: [] }, world).catch(() => {})
+    throw error
   }
-  await failpoint('swap-ran')
-  if (atomic && outcomes.some(({ why }) => why !== undefined)) outcomes = await putBack(outcomes, version, world)
-  await end(outcomes, { wanted, commit, log: begun }, world)
-  const there = new Set(outcomes.map(({ instance }) => instance))
-  return { instances: outcomes, starting: starting.filter((id) => !there.has(id)) }
 }
 
 /** What a swap that was not well everywhere is told as. */
@@ -106,21 +102,42 @@ async function checkNoDeployment({ ledger, stack }: SwapStackWorld): Promise<voi
   )
 }
 
-async function checkFree({ last }: SwapLog, { ledger, stack, leaseMs }: SwapStackWorld): Promise<void> {
-  if (last?.state === 'begun' && (await isAlive(ledger, last.owner, leaseMs))) throw busy(stack, last.by)
+async function readFree({ ledger, stack, leaseMs }: SwapStackWorld): Promise<SwapLog> {
+  const log = await readSwaps(ledger, stack)
+  if (log.last?.state === 'begun' && (await isAlive(ledger, log.last.owner, leaseMs))) throw busy(stack, log.last.by)
+  return log
 }
 
 /** The record's number is taken before anything is asked of an instance: one swap of a stack at a time. */
-async function begin(wanted: Wanted[], commit: string, log: SwapLog, world: SwapStackWorld): Promise<SwapLog> {
+async function begin(
+  what: { commit: string; images: Record<string, string> },
+  seen: SwapLog,
+  world: SwapStackWorld,
+): Promise<SwapLog> {
   const { ledger, stack, owner, by } = world
-  await checkFree(log, world)
-  if (log.last?.state === 'begun')
-    world.tell('warning', `${stack}  a swap by ${log.last.by} was not ended: its images are replaced, or it is repeated`)
-  const images = Object.fromEntries(wanted.map(({ service, digest }) => [service, digest]))
-  if (!(await appendSwap(ledger, { stack, n: log.next }, { state: 'begun', owner, commit, images }, by)))
-    throw busy(stack, 'somebody else')
-  return { ...log, next: log.next + 1 }
+  // Since it was looked at others may have come and gone.
+  for (const log of [seen, undefined]) {
+    const { next, last, current } = log ?? (await readFree(world))
+    if (!(await appendSwap(ledger, { stack, n: next }, { state: 'begun', owner, ...what }, by))) continue
+    if (last?.state === 'begun')
+      world.tell('warning', `${stack}  a swap by ${last.by} was not ended: its images are replaced, or it is repeated`)
+    return { next: next + 1, ...(current && { current }) }
+  }
+  throw busy(stack, 'somebody else')
 }
+
+/** The end of it; `images` and `inputs` come on top of what is recorded. False when something else was begun. */
+const record = (
+  { current, next }: SwapLog,
+  ended: Pick<Extract<SwapEntry, { state: 'ended' }>, 'status' | 'commit' | 'images' | 'inputs'>,
+  { ledger, stack, by }: SwapStackWorld,
+): Promise<boolean> => appendSwap(ledger, { stack, n: next }, { state: 'ended', ...ended, ...merged(current, ended) }, by)
+
+type Overlay = Pick<Extract<SwapEntry, { state: 'ended' }>, 'images' | 'inputs'>
+const merged = (current: Overlay | undefined, { images, inputs }: Overlay): Overlay => ({
+  images: { ...current?.images, ...images },
+  inputs: [...new Set([...(current?.inputs ?? []), ...inputs])].sort(),
+})
 
 const busy = (stack: string, by: string): BakeError =>
   refused('stack_busy', `stack ${stack} is being swapped by ${by}`, { next: 'wait for it, then swap again', ids: { stack } })
@@ -140,10 +157,11 @@ async function putBack(outcomes: InstanceOutcome[], version: string, world: Swap
   const swapped = outcomes.filter((outcome) => Object.keys(before(outcome)).length > 0)
   if (swapped.length === 0) return outcomes
   world.tell('warning', `${world.stack}  not well everywhere: ${swapped.length} instances go back`)
-  const back = await runOrders(
-    swapped.map((outcome) => ({ instance: outcome.instance, order: { services: before(outcome), atomic: false, version } })),
-    world,
-  )
+  const back = (
+    await Promise.all(
+      swapped.map((outcome) => runOrders([outcome.instance], { services: before(outcome), atomic: false, version }, world)),
+    )
+  ).flat()
   return outcomes.map((outcome) => {
     const undone = back.find(({ instance }) => instance === outcome.instance)
     if (undone === undefined) return outcome
@@ -163,15 +181,17 @@ interface Ending {
 
 /** Records what the stack runs, then tells it to those that join. What isn't well everywhere leaves the record as it was. */
 async function end(outcomes: InstanceOutcome[], { wanted, commit, log }: Ending, world: SwapStackWorld): Promise<void> {
-  const { ledger, stack, by, project } = world
+  const { stack, project } = world
   const isNew = ({ services }: InstanceOutcome, { service, digest }: Wanted) =>
     services.some((each) => each.service === service && each.digest === digest && ['swapped', 'unchanged'].includes(each.status))
   const everywhere = wanted.filter((one) => outcomes.every((outcome) => isNew(outcome, one)))
-  const images = { ...log.current?.images, ...Object.fromEntries(everywhere.map(({ service, digest }) => [service, digest])) }
-  const inputs = [...new Set([...(log.current?.inputs ?? []), ...outcomes.flatMap((each) => each.inputs ?? [])])].sort()
+  const overlay = {
+    images: Object.fromEntries(everywhere.map(({ service, digest }) => [service, digest])),
+    inputs: outcomes.flatMap((each) => each.inputs ?? []),
+  }
   const well = outcomes.every(({ why }) => why === undefined)
   const status = well ? 'swapped' : everywhere.length > 0 ? 'partly' : 'failed'
-  const won = await appendSwap(ledger, { stack, n: log.next }, { state: 'ended', status, commit, images, inputs }, by)
+  const won = await record(log, { status, commit, ...overlay }, world)
   if (!won) {
     world.tell(
       'warning',
@@ -180,5 +200,5 @@ async function end(outcomes: InstanceOutcome[], { wanted, commit, log }: Ending,
     return
   }
   await failpoint('swap-recorded')
-  if (everywhere.length > 0) await world.parameters.put(swapParameter(project, stack), swapText({ images, inputs }))
+  if (everywhere.length > 0) await world.parameters.put(swapParameter(project, stack), swapText(merged(log.current, overlay)))
 }

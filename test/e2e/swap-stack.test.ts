@@ -253,6 +253,13 @@ describe('nothing is changed, and one clear error says why:', () => {
       error: { code: 'ec2_denied', next: expect.stringContaining('ssm:SendCommand') },
     })
   })
+  test('and after an error nobody has to wait', async () => {
+    await newStack()
+    world.commands.denied.add('SendCommand')
+    expect(await swap('v2')).toMatchObject({ code: 4 })
+    world.commands.denied.clear()
+    expect(await swap('v2')).toMatchObject({ code: 0 })
+  })
   test('a document that somebody altered; bake setup sets it right', async () => {
     await newStack()
     const Content = JSON.stringify({ ...swapDocument, description: 'mine' })
