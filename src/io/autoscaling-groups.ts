@@ -14,6 +14,8 @@ export interface GroupInstance {
   /** `InService`, `Pending:Wait`, `Terminating`, … */
   lifecycle: string
   healthy: boolean
+  /** From scale-in. */
+  protected: boolean
   type?: string
   template?: NamedTemplate
 }
@@ -30,6 +32,13 @@ export interface Group {
   instances: GroupInstance[]
   /** Processes that are suspended. */
   suspended: string[]
+  /** Whether instances that it launches are protected from scale-in. */
+  protectsNew: boolean
+  /** ARNs of the target groups that its instances are registered with. */
+  targetGroups: string[]
+  /** What else sends them traffic: classic load balancers, VPC Lattice. */
+  otherBalancers: string[]
+  warmPool: boolean
 }
 
 /** The auto-scaling groups of one region. Errors: see ec2-errors.ts. */
@@ -68,18 +77,26 @@ export class Groups {
 function groupOf(group: AutoScalingGroup): Group {
   const { AutoScalingGroupName: name = '', MinSize: min = 0, DesiredCapacity: desired = 0, MaxSize: max = 0 } = group
   const template = templateOf(group.LaunchTemplate)
+  const sources = (group.TrafficSources ?? []).map(({ Identifier = '' }) => Identifier)
+  const isTargetGroup = (source: string) => source.includes(':targetgroup/') && !source.includes(':vpc-lattice:')
   return {
     ...{ name, min, desired, max },
+    protectsNew: group.NewInstancesProtectedFromScaleIn === true,
+    // A target group stands in both lists.
+    targetGroups: [...new Set([...(group.TargetGroupARNs ?? []), ...sources.filter(isTargetGroup)])],
+    otherBalancers: [...new Set([...(group.LoadBalancerNames ?? []), ...sources.filter((source) => !isTargetGroup(source))])],
+    warmPool: group.WarmPoolConfiguration !== undefined,
     ...(template && { template }),
     mixed: group.MixedInstancesPolicy !== undefined,
     suspended: (group.SuspendedProcesses ?? []).map(({ ProcessName = '' }) => ProcessName).sort(),
     instances: (group.Instances ?? []).map(
-      ({ InstanceId = '', LifecycleState = '', HealthStatus, InstanceType, LaunchTemplate }) => {
+      ({ InstanceId = '', LifecycleState = '', HealthStatus, ProtectedFromScaleIn, InstanceType, LaunchTemplate }) => {
         const launched = templateOf(LaunchTemplate)
         return {
           id: InstanceId,
           lifecycle: LifecycleState,
           healthy: HealthStatus?.toLowerCase() === 'healthy',
+          protected: ProtectedFromScaleIn === true,
           ...(InstanceType && { type: InstanceType }),
           ...(launched && { template: launched }),
         }

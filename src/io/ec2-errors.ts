@@ -15,7 +15,12 @@ export interface Ec2Call {
 }
 
 /** By IAM's name. */
-const SERVICES = { ec2: 'EC2', autoscaling: 'Auto Scaling', ssm: 'Systems Manager' } as const
+const SERVICES = {
+  ec2: 'EC2',
+  autoscaling: 'Auto Scaling',
+  elasticloadbalancing: 'Elastic Load Balancing',
+  ssm: 'Systems Manager',
+} as const
 
 /** The account has as many as it may have. */
 const LIMITS = new Set([

@@ -153,6 +153,21 @@ export class Ec2Instances {
       )
   }
 
+  /** Those that run and pass both of EC2's status checks: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceStatus.html */
+  async passing(ids: string[]): Promise<Set<string>> {
+    const Filters = [
+      { Name: 'instance-status.status', Values: ['ok'] },
+      { Name: 'system-status.status', Values: ['ok'] },
+    ]
+    const found = await this.#ec2.call({ action: 'DescribeInstanceStatus', subject: ids.join(', ') }, ({ sdk, client }) =>
+      pages(async (NextToken) => {
+        const answer = await client.send(new sdk.DescribeInstanceStatusCommand({ Filters, MaxResults: PAGE, NextToken }))
+        return { items: answer.InstanceStatuses ?? [], next: answer.NextToken }
+      }),
+    )
+    return new Set(found.flatMap(({ InstanceId = '' }) => (ids.includes(InstanceId) ? [InstanceId] : [])))
+  }
+
   /** Undefined when EC2 knows no such type in this region. */
   async type(name: string): Promise<InstanceType | undefined> {
     const request = { action: 'DescribeInstanceTypes', subject: name }

@@ -19,7 +19,8 @@ const version = (number: number, more: Partial<TemplateVersion> = {}): TemplateV
 })
 const group = (more: Partial<Group> = {}): Group => ({
   ...{ name: 'shop', min: 1, desired: 1, max: 2, mixed: false, suspended: [], template: { ...TEMPLATE, version: '1' } },
-  instances: [{ id: 'i-1', lifecycle: 'InService', healthy: true, template: { ...TEMPLATE, version: '1' } }],
+  ...{ protectsNew: false, targetGroups: [], otherBalancers: [], warmPool: false },
+  instances: [{ id: 'i-1', lifecycle: 'InService', healthy: true, protected: false, template: { ...TEMPLATE, version: '1' } }],
   ...more,
 })
 const image = (ImageId: string, more: object = {}) =>
@@ -28,7 +29,7 @@ const image = (ImageId: string, more: object = {}) =>
     'us-east-1',
   )
 const ask: DeployAsk = {
-  ...{ kind: 'deploy', stack: 'production', group: 'shop' },
+  ...{ kind: 'deploy', strategy: 'rolling', stack: 'production', group: 'shop' },
   rolling: { minHealthy: 100, maxHealthy: 110, checkpoints: [], alarms: [], skipMatching: true },
   target: { release: 'v2', image: 'ami-2', template: { name: 'web', version: 2 } },
 }
