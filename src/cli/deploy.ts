@@ -1,7 +1,8 @@
 import type { Prepared } from '../context/deploy.ts'
 import type { Emit } from '../events.ts'
 import { nameOf } from '../fleet/deploy-plan.ts'
-import type { Deployment, Launch } from '../fleet/deployments.ts'
+import type { Deployment, FullDocument, Launch, RollingDocument } from '../fleet/deployments.ts'
+import { standing } from '../fleet/full-state.ts'
 import { askYes } from './ask-yes.ts'
 import { deploymentOf, planOf } from './deployments-table.ts'
 import { age, duration, shortCommit } from './format.ts'
@@ -57,7 +58,9 @@ export async function runPrepared({ plan, open, turns, done, go }: Prepared, ter
     log(`${stack}  ${nameOf(runs)}  ${runs.image}  after ${duration(seconds)}`)
     return { ...deploymentOf(ended), seconds }
   } catch (error) {
-    if (terminal.signal.aborted) emit({ type: 'notice', level: 'warning', text: leftRunning(stack, command) })
+    // Whoever takes the steps of a full one tells itself where it stands.
+    if (terminal.signal.aborted && document.strategy === 'rolling')
+      emit({ type: 'notice', level: 'warning', text: leftRunning(stack, command) })
     throw error
   }
 }
@@ -71,30 +74,57 @@ const leftRunning = (stack: string, command: string): string => {
 }
 
 function planLines({ document, group }: NonNullable<Prepared['plan']>, paint: Palette): string[] {
-  const { from, to, rolling, kind } = document
+  const { from, to, kind } = document
   const { min, desired, max } = group
   const facts: [string, string][] = [
     [kind === 'deploy' ? 'deploy' : 'roll back', `${document.stack} (group ${group.name}, ${document.region})`],
     ['from', launchText(from)],
     ['to', launchText(to)],
     ['instances', `${group.instances.length}, desired ${desired} (${min} to ${max})`],
-    [
-      'rolling',
-      [
-        `${rolling.minHealthy} to ${rolling.maxHealthy} % in service, back by itself`,
-        ...(rolling.skipMatching ? ['what is right stays'] : []),
-        ...(rolling.warmupSeconds === undefined ? [] : [`warm-up ${duration(rolling.warmupSeconds)}`]),
-        ...(rolling.bakeSeconds === undefined ? [] : [`watched for ${duration(rolling.bakeSeconds)}`]),
-        ...(rolling.checkpoints.length === 0 ? [] : [`waits at ${rolling.checkpoints.join(', ')} %`]),
-        ...(rolling.alarms.length === 0 ? [] : [`alarms ${rolling.alarms.join(', ')}`]),
-      ].join(', '),
-    ],
+    ...(document.strategy === 'full' ? fullFacts(document) : [rollingFact(document)]),
   ]
   return facts.map(([name, value]) => `${paint.dim(name.padEnd(9))}  ${value}`)
 }
 
-function openLines({ document: { stack, from, to, by, at }, n }: Deployment, turns: boolean): string[] {
-  const begun = `deployment ${n} of ${nameOf(to)} to ${stack} is under way, begun by ${by} ${age(at)}`
+const rollingFact = ({ rolling }: RollingDocument): [string, string] => [
+  'rolling',
+  [
+    `${rolling.minHealthy} to ${rolling.maxHealthy} % in service, back by itself`,
+    ...(rolling.skipMatching ? ['what is right stays'] : []),
+    ...(rolling.warmupSeconds === undefined ? [] : [`warm-up ${duration(rolling.warmupSeconds)}`]),
+    ...(rolling.bakeSeconds === undefined ? [] : [`watched for ${duration(rolling.bakeSeconds)}`]),
+    ...(rolling.checkpoints.length === 0 ? [] : [`waits at ${rolling.checkpoints.join(', ')} %`]),
+    ...(rolling.alarms.length === 0 ? [] : [`alarms ${rolling.alarms.join(', ')}`]),
+  ].join(', '),
+]
+
+/** The steps, and when nobody serves. */
+function fullFacts({ full, to }: FullDocument): [string, string][] {
+  const { sizes, targetGroups, migrate, asked } = full
+  const names = targetGroups.map(({ name }) => name).join(', ')
+  const drainSeconds = Math.max(0, ...targetGroups.map((each) => each.drainSeconds))
+  const most = Math.max(sizes.max, sizes.desired * 2)
+  const raised = most > sizes.max ? `, at most ${most} meanwhile` : ''
+  const checked = asked ? "their services' own health checks" : "EC2's status checks"
+  return [
+    ['full', `${sizes.desired} more of ${nameOf(to)} beside the old${raised}; they must pass ${checked}`],
+    names === ''
+      ? ['drain', 'no target group: nothing is drained, and the old instances run on until they are terminated']
+      : ['outage', `from here on: ${names} without the old instances, up to ${duration(drainSeconds)} for what is under way`],
+    [
+      'migrate',
+      migrate ? `once, on one new instance: ${migrate.service}: ${migrate.command.join(' ')}` : 'nothing (no hooks.migrate)',
+    ],
+    ...(names === '' ? [] : [['register', `the new in ${names}; the outage ends when they are healthy`] as [string, string]]),
+    ['then', 'the old are terminated; sizes and processes as they are now'],
+  ]
+}
+
+function openLines(deployment: Deployment, turns: boolean): string[] {
+  const { document, n } = deployment
+  const { stack, from, to, by, at } = document
+  const where = standing(deployment)
+  const begun = `deployment ${n} of ${nameOf(to)} to ${stack} is under way, begun by ${by} ${age(at)}${where === undefined ? '' : `: ${where}`}`
   return [turns ? `${begun}: ${stack} is to run ${nameOf(from)} again` : begun]
 }
 

@@ -1,5 +1,6 @@
 import { nameOf } from '../fleet/deploy-plan.ts'
 import type { Deployment } from '../fleet/deployments.ts'
+import { standing } from '../fleet/full-state.ts'
 import { age, shortCommit } from './format.ts'
 import type { Palette } from './style.ts'
 import { table } from './table.ts'
@@ -16,7 +17,8 @@ export const deploymentsTable = (deployments: Deployment[], paint: Palette): str
       { title: 'FROM', value: ({ document }) => nameOf(document.from), shrink: true },
       {
         title: 'ENDED',
-        value: ({ ended, document }) => `${document.kind === 'rollback' ? 'rollback: ' : ''}${ended?.status ?? 'running'}`,
+        value: endOf,
+        shrink: true,
         paint: (text, { ended }) => (ended?.status === 'deployed' ? text : paint.yellow(text)),
       },
       { title: 'BY', value: ({ document }) => document.by, shrink: true },
@@ -25,20 +27,34 @@ export const deploymentsTable = (deployments: Deployment[], paint: Palette): str
     { columns: process.stdout.columns, paintTitle: paint.dim },
   ).join('\n')
 
+function endOf(deployment: Deployment): string {
+  const { ended, document } = deployment
+  const step = standing(deployment)
+  const kind = document.kind === 'rollback' ? 'rollback: ' : ''
+  return `${kind}${ended?.status ?? 'running'}${step === undefined ? '' : `: ${step}`}`
+}
+
 /** What a deployment does, as --json has it. */
-export const planOf = ({ kind, strategy, group, region, from, to, rolling }: Deployment['document']) => ({
-  ...{ kind, strategy, group, region, from, to, rolling },
-})
+export const planOf = (document: Deployment['document']) => {
+  const { kind, strategy, group, region, from, to } = document
+  const how = document.strategy === 'rolling' ? { rolling: document.rolling } : { full: document.full }
+  return { kind, strategy, group, region, from, to, ...how }
+}
 
 /** A deployment as --json has it. */
-export const deploymentOf = ({ n, document, ended, refresh }: Deployment) => ({
-  stack: document.stack,
-  deployment: n,
-  status: ended?.status ?? 'running',
-  ...(ended?.reason !== undefined && { reason: ended.reason }),
-  ...(refresh !== undefined && { refresh }),
-  plan: planOf(document),
-  by: document.by,
-  began_at: document.at,
-  ...(ended && { ended_at: ended.at }),
-})
+export const deploymentOf = (deployment: Deployment) => {
+  const { n, document, ended, refresh } = deployment
+  const step = standing(deployment)
+  return {
+    stack: document.stack,
+    deployment: n,
+    status: ended?.status ?? 'running',
+    ...(step !== undefined && { step }),
+    ...(ended?.reason !== undefined && { reason: ended.reason }),
+    ...(refresh !== undefined && { refresh }),
+    plan: planOf(document),
+    by: document.by,
+    began_at: document.at,
+    ...(ended && { ended_at: ended.at }),
+  }
+}

@@ -48,7 +48,11 @@ function rowsOf(stack: StackState): Row[] {
   const { launch, instances, desired, drift, suspended, deployment } = stack.state
   const healthy = instances.filter((instance) => instance.healthy && instance.lifecycle === 'InService').length
   const notes = [
-    ...(deployment?.status === 'running' ? [`${deployment.release ?? 'a deployment'} is being deployed`] : []),
+    ...(deployment?.status === 'running'
+      ? [
+          `${deployment.release ?? 'a deployment'} is being deployed${deployment.step === undefined ? '' : `: ${deployment.step}`}`,
+        ]
+      : []),
     ...[swappedText(stack) ?? []].flat(),
     ...drift,
     ...(suspended.length > 0 ? [`suspended: ${suspended.join(', ')}`] : []),

@@ -13,6 +13,11 @@ Needs neither the commit nor its images: the machine image has all of it.`
   static override flags = {
     stack: string({ required: true, description: 'name of one of stacks in bake.yaml, with autoscaling_group' }),
     to: string({ description: 'release to go back to; default: what ran before the newest deployment' }),
+    'migrate-undone': boolean({
+      default: false,
+      description: 'migrate failed, or nobody knows how it ended, and you have looked: the data is as the old release needs it',
+      exclusive: ['to'],
+    }),
     'dry-run': boolean({ default: false, description: 'print the plan; change nothing', exclusive: ['yes'] }),
     yes: boolean({ char: 'y', default: false, description: 'do not ask' }),
     ...storyFlags,
@@ -21,9 +26,9 @@ Needs neither the commit nor its images: the machine image has all of it.`
   async run(): Promise<object> {
     const { prepareRollback } = await import('../context/deploy.ts')
     const { runPrepared } = await import('../cli/deploy.ts')
-    const { stack, to, yes, 'dry-run': dryRun } = this.flags
+    const { stack, to, yes, 'dry-run': dryRun, 'migrate-undone': migrateUndone } = this.flags
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt }
-    await using prepared = await prepareRollback({ stack, ...(to !== undefined && { to }) }, request)
+    await using prepared = await prepareRollback({ stack, ...(to !== undefined && { to }), migrateUndone }, request)
     const command = `bake rollback --stack ${stack}${to === undefined ? '' : ` --to ${to}`}`
     return await runPrepared(prepared, { ...this.terminal, ...request, yes, dryRun, stack, command })
   }

@@ -40,7 +40,7 @@ export const stack = z.strictObject({
       migrate: z
         .strictObject({ service: name, command })
         .optional()
-        .describe('Runs once, on one new instance, between old and new.'),
+        .describe('Runs once, on one new instance, between old and new: bake deploy --strategy full.'),
     })
     .optional(),
 })

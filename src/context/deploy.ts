@@ -2,15 +2,26 @@ import type { ListedRelease } from '../ami/list.ts'
 import type { Rolling } from '../config.ts'
 import { BakeError, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
-import { checkGroup, type DeployAsk, type DeployPlan, planDeploy, type Target } from '../fleet/deploy-plan.ts'
-import { Deployment, newest } from '../fleet/deployments.ts'
+import {
+  checkGroup,
+  type DeployAsk,
+  type DeployPlan,
+  type DeployStrategy,
+  planDeploy,
+  type Target,
+} from '../fleet/deploy-plan.ts'
+import { Deployment, type Full, isFull, newest } from '../fleet/deployments.ts'
+import { answer, checkAnswerable } from '../fleet/full-answer.ts'
+import type { Migrate } from '../fleet/full-plan.ts'
+import { canGoBack, cannotGoBack } from '../fleet/full-state.ts'
 import { turnRound, wayBack } from '../fleet/rollback.ts'
-import { begin, checkDeployed, deploymentOpen, runRolling, settle } from '../fleet/rolling.ts'
+import { begin, checkDeployed, deploymentOpen, settle } from '../fleet/rolling.ts'
+import { runDeployment } from '../fleet/run-deployment.ts'
 import { bakeAmi } from './ami.ts'
 import { type OpenDeployWorld, openDeployWorld } from './deploy-world.ts'
 import { openProject, type Project } from './project.ts'
 import { releaseNamed } from './releases.ts'
-import { groupStack } from './stack.ts'
+import { groupStack, stackNamed } from './stack.ts'
 
 export interface DeployRequest {
   emit: Emit
@@ -38,27 +49,48 @@ type Steps = Omit<Prepared, keyof AsyncDisposable>
  * stack_without_group, not_baked, deployment_open (exit 2).
  */
 export async function prepareDeploy(
-  ask: { stack: string; release: string; dryRun: boolean },
+  ask: { stack: string; release: string; strategy: DeployStrategy; dryRun: boolean; migrateDone: boolean },
   request: DeployRequest,
 ): Promise<Prepared> {
-  return await prepared(ask.stack, request, async ({ project, world, group, rolling }) => {
-    const { template } = await checkGroup({ stack: ask.stack, group }, world)
-    // What is under way decides before a bake is paid for.
-    const open = await openDeployment(world, ask.stack)
+  return await prepared(ask.stack, request, async ({ project, world, group, rolling, migrate }) => {
+    const { stack, strategy } = ask
+    // What is under way decides before a bake is paid for, and by its own strategy: a full one has suspended what a plan needs.
+    const open = await openDeployment(world, stack)
+    if (open && isFull(open)) return goingOn(open, ask, group, world)
+    if (ask.migrateDone) checkAnswerable(open, true, stack)
+    const { template } = await checkGroup({ stack, group, strategy }, world)
     if (open) return following(open, ask.release, group, world)
+    if (migrate && strategy === 'rolling')
+      world.tell('warning', `${stack}  hooks.migrate is not run: only --strategy full has a time when it may`)
     const target = await targetOf(project, ask.release, { template: template.name, request, bake: !ask.dryRun })
-    return await planned({ stack: ask.stack, kind: 'deploy', group, rolling, target }, world)
+    return await planned({ stack, kind: 'deploy', strategy, group, rolling, target, ...(migrate && { migrate }) }, world)
   })
 }
 
+/** With a person's word on how `migrate` ended, if that is given. */
+function goingOn(open: Full, ask: { release: string; migrateDone: boolean }, group: string, world: OpenDeployWorld): Steps {
+  const steps = following(open, ask.release, group, world)
+  if (!ask.migrateDone) return steps
+  checkAnswerable(open, true, open.document.stack)
+  return { open, go: async () => await finish(await answer(open, true, world), world) }
+}
+
 /** `bake rollback`: to a release that was baked, or to what was there before. Throws nothing_to_roll_back, not_baked and what planDeploy throws. */
-export async function prepareRollback(ask: { stack: string; to?: string }, request: DeployRequest): Promise<Prepared> {
+export async function prepareRollback(
+  ask: { stack: string; to?: string; migrateUndone: boolean },
+  request: DeployRequest,
+): Promise<Prepared> {
   return await prepared(ask.stack, request, async ({ project, world, group, rolling }) => {
     const { stack, to } = ask
-    const { template } = await checkGroup({ stack, group }, world)
-    const back = { kind: 'rollback' as const, stack, group, rolling: inAHurry(rolling) }
+    const open = await openDeployment(world, stack)
+    if (ask.migrateUndone) checkAnswerable(open, false, stack)
+    if (open && isFull(open) && to === undefined) return turning(open, ask.migrateUndone, world)
+    if (open && isFull(open)) throw deploymentOpen(open)
+    // Whatever has to be planned is a rolling deployment.
+    const strategy = 'rolling'
+    const { template } = await checkGroup({ stack, group, strategy }, world)
+    const back = { kind: 'rollback' as const, strategy, stack, group, rolling: inAHurry(rolling) } as const
     if (to !== undefined) {
-      const open = await openDeployment(world, stack)
       if (open) return following(open, to, group, world)
       const target = await targetOf(project, to, { template: template.name, request, bake: false })
       return await planned({ ...back, target }, world)
@@ -70,6 +102,13 @@ export async function prepareRollback(ask: { stack: string; to?: string }, reque
     if (way.kind === 'follow') return { open: deployment, go: () => finish(deployment, world) }
     return { open: deployment, turns: true, go: async () => checkTurned(await turnRound(deployment, world)) }
   })
+}
+
+/** Throws migrate_begun or deploy_past_return (exit 2) before anybody is asked. */
+function turning(open: Full, undone: boolean, world: OpenDeployWorld): Steps {
+  if (!undone && !open.has('rolling-back') && !canGoBack(open)) throw cannotGoBack(open)
+  const go = async () => checkTurned(await turnRound(undone ? await answer(open, false, world) : open, world))
+  return { open, turns: true, go }
 }
 
 /** An alarm that goes off is why one goes back: with it in the request Auto Scaling would refuse to begin. Nor is there time for checkpoints. */
@@ -84,14 +123,16 @@ interface Prepare {
   world: OpenDeployWorld
   group: string
   rolling: Rolling
+  migrate?: Migrate
 }
 
 async function prepared(name: string, request: DeployRequest, prepare: (with_: Prepare) => Promise<Steps>): Promise<Prepared> {
   const project = await openProject()
   const { autoscalingGroup: group, rolling } = groupStack(project.config, name)
+  const { migrate } = stackNamed(project.config, name)
   const world = await openDeployWorld(project, request)
   try {
-    const steps = await prepare({ project, world, rolling, group })
+    const steps = await prepare({ project, world, rolling, group, ...(migrate && { migrate }) })
     return { ...steps, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() }
   } catch (error) {
     await world[Symbol.asyncDispose]()
@@ -110,7 +151,7 @@ async function planned(ask: DeployAsk, world: OpenDeployWorld): Promise<Steps> {
 }
 
 async function finish(deployment: Deployment, world: OpenDeployWorld): Promise<Deployment> {
-  const ended = await runRolling(deployment, world)
+  const ended = await runDeployment(deployment, world)
   checkDeployed(ended)
   return ended
 }

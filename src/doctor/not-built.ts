@@ -8,7 +8,6 @@ const LATER = new Set<string>(LATER_EVENTS)
 export function notBuiltYet(config: Config): string[] {
   const parts: [string, boolean][] = [
     ['machine.baker: direct', config.machine?.baker === 'direct'],
-    ['hooks.migrate', config.stacks.some(({ migrate }) => migrate !== undefined)],
     ['worker.bakes', config.worker.bakes],
     ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],
   ]

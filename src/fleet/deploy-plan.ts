@@ -6,6 +6,7 @@ import type { TemplateVersion } from '../io/ec2-templates.ts'
 import type { Process } from '../scaling-processes.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
 import { type DeploymentDocument, type Launch, newest } from './deployments.ts'
+import { type Migrate, planFull } from './full-plan.ts'
 import { isActive } from './refreshes.ts'
 import { readSwaps } from './swap-record.ts'
 
@@ -17,11 +18,16 @@ export interface Target {
   template: { name: string; version: number }
 }
 
+export type DeployStrategy = DeploymentDocument['strategy']
+
 export interface DeployAsk {
   kind: DeploymentDocument['kind']
+  strategy: DeployStrategy
   stack: string
   group: string
   rolling: Rolling
+  /** Of a full deployment. */
+  migrate?: Migrate
   target: Target
 }
 
@@ -35,16 +41,19 @@ export interface DeployPlan {
 }
 
 /** Without these no instance is ever replaced. */
-const NEEDED: readonly Process[] = ['InstanceRefresh', 'Launch', 'Terminate', 'HealthCheck', 'AddToLoadBalancer']
+const NEEDED: Record<DeployStrategy, readonly Process[]> = {
+  rolling: ['InstanceRefresh', 'Launch', 'Terminate', 'HealthCheck', 'AddToLoadBalancer'],
+  full: ['Launch', 'Terminate'],
+}
 /**
  * What a deployment would do; looks only. Throws (exit 2) unknown_group, group_mixed, group_without_template, group_unnumbered, processes_suspended,
- * launch_template_other, launch_version_gone, image_gone, wrong_architecture, refresh_in_progress; ec2_* (exit 4).
+ * launch_template_other, launch_version_gone, image_gone, wrong_architecture, refresh_in_progress, and for a full one what planFull throws; ec2_* (exit 4).
  */
 export async function planDeploy(ask: DeployAsk, world: DeployWorld): Promise<DeployPlan> {
   // Before anything is looked at: what others do from here on is noticed (rolling.ts, begin).
   const n = ((await newest(world.ledger, ask.stack))?.n ?? -1) + 1
   const { group, template } = await checkGroup(ask, world)
-  const { target, rolling, stack, kind } = ask
+  const { target, stack, kind } = ask
   if (target.template.name !== template.name)
     throw refused(
       'launch_template_other',
@@ -73,20 +82,28 @@ export async function planDeploy(ask: DeployAsk, world: DeployWorld): Promise<De
   const current =
     !swapped && from.template.version === to.template.version && group.instances.every((instance) => isOf(instance, to))
   const { project, by } = world
-  return {
-    ...{ group, n, current },
-    document: {
-      ...{ version: 1, project, stack, kind, strategy: 'rolling', group: group.name, region: world.groups.region },
-      ...{
-        from,
-        to,
-        rolling: swapped ? { ...rolling, skipMatching: false } : rolling,
-        ...(refresh && { before: refresh.id }),
-        by,
-        at: Date.now(),
-      },
-    },
-  }
+  const every = {
+    version: 1,
+    project,
+    stack,
+    kind,
+    group: group.name,
+    region: world.groups.region,
+    from,
+    to,
+    by,
+    at: Date.now(),
+  } as const
+  const document: DeploymentDocument =
+    ask.strategy === 'rolling' || current
+      ? {
+          ...every,
+          strategy: 'rolling',
+          rolling: swapped ? { ...ask.rolling, skipMatching: false } : ask.rolling,
+          ...(refresh && { before: refresh.id }),
+        }
+      : { ...every, strategy: 'full', full: await planFull({ stack, migrate: ask.migrate }, group, world) }
+  return { group, n, current, document }
 }
 
 /** Throws unknown_group (exit 2). */
@@ -101,7 +118,7 @@ export async function groupNamed(stack: string, name: string, groups: DeployWorl
 
 /** Throws unknown_group, group_mixed, group_without_template or processes_suspended (exit 2). */
 export async function checkGroup(
-  { group: name, stack }: Pick<DeployAsk, 'group' | 'stack'>,
+  { group: name, stack, strategy }: Pick<DeployAsk, 'group' | 'stack' | 'strategy'>,
   { groups }: Pick<DeployWorld, 'groups'>,
 ): Promise<{ group: Group; template: NamedTemplate }> {
   const group = await groupNamed(stack, name, groups)
@@ -117,7 +134,7 @@ export async function checkGroup(
       next: 'let it launch from the launch template that machine.launch_template in bake.yaml names',
       ids,
     })
-  const suspended = NEEDED.filter((process) => group.suspended.includes(process))
+  const suspended = NEEDED[strategy].filter((process) => group.suspended.includes(process))
   if (suspended.length > 0)
     throw refused('processes_suspended', `group ${name} has suspended ${suspended.join(', ')}: no instance would be replaced`, {
       next: `bake autoscaling resume --stack ${stack}`,

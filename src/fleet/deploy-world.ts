@@ -1,23 +1,36 @@
+import type { GroupChanges } from '../io/autoscaling-changes.ts'
 import type { Group, Groups } from '../io/autoscaling-groups.ts'
 import type { Refreshes } from '../io/autoscaling-refreshes.ts'
 import type { Ec2Images } from '../io/ec2-images.ts'
 import type { Ec2Instances } from '../io/ec2-instances.ts'
 import type { Ec2Templates } from '../io/ec2-templates.ts'
 import type { Ledger } from '../io/ledger.ts'
+import type { LoadBalancers } from '../io/load-balancers.ts'
+import type { InstanceCommands } from '../io/ssm-migrate.ts'
+import type { ProcessId } from './full-record.ts'
 
 /** What deploying touches. */
 export interface DeployWorld {
   ledger: Ledger
-  groups: Pick<Groups, 'get' | 'region'>
+  groups: Pick<Groups, 'get' | 'region' | 'suspend' | 'resume'>
+  changes: Pick<GroupChanges, 'update' | 'protect' | 'terminate' | 'trouble'>
   refreshes: Pick<Refreshes, 'start' | 'list' | 'rollback'>
   templates: Pick<Ec2Templates, 'get' | 'versions'>
   images: Pick<Ec2Images, 'get'>
-  instances: Pick<Ec2Instances, 'type'>
+  instances: Pick<Ec2Instances, 'type' | 'passing'>
+  balancers: Pick<LoadBalancers, 'targetGroups' | 'targets' | 'register' | 'deregister' | 'mayChange'>
+  commands: Pick<InstanceCommands, 'online' | 'send' | 'find' | 'invocation'>
   /** Of Systems Manager: what instances that join read. */
   parameters: { delete(name: string): Promise<void> }
   project: string
   /** `user@machine` */
   by: string
+  /** This one. */
+  process: ProcessId
+  /** Whether a process of this machine has certainly ended. */
+  hasEnded(process: ProcessId): boolean
+  /** How long nobody needs to have heard of whoever takes the steps of a full deployment. */
+  leaseMs: number
   pollMs: number
   /** Ends the following, not what is followed. */
   signal: AbortSignal

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { Ledger } from '../io/ledger.ts'
 import { read } from '../jobs/records.ts'
 import { COMMIT_PATTERN, keys } from '../names.ts'
+import { fullRecordSchema, fullSteps } from './full-record.ts'
 
 /** What instances of a group are launched from: a numbered version, and the AMI that is literally in it. */
 const launchSchema = z.object({
@@ -14,16 +15,22 @@ const launchSchema = z.object({
 export type Launch = z.infer<typeof launchSchema>
 
 /** `deployments/<stack>/<n>`: what is to be done, created once, before anything is. n + 1 is created only after n has ended. */
-const deploymentSchema = z.object({
+const every = {
   version: z.literal(1),
   project: z.string(),
   stack: z.string(),
   kind: z.enum(['deploy', 'rollback']),
-  strategy: z.literal('rolling'),
   group: z.string(),
   region: z.string(),
   from: launchSchema,
   to: launchSchema,
+  /** `user@machine` */
+  by: z.string(),
+  at: z.number(),
+}
+const rollingSchema = z.object({
+  ...every,
+  strategy: z.literal('rolling'),
   rolling: z.object({
     minHealthy: z.number(),
     maxHealthy: z.number(),
@@ -36,11 +43,12 @@ const deploymentSchema = z.object({
   }),
   /** The group's newest refresh when this was planned: whatever is newer may be this one's. */
   before: z.string().optional(),
-  /** `user@machine` */
-  by: z.string(),
-  at: z.number(),
 })
+const fullSchema = z.object({ ...every, strategy: z.literal('full'), full: fullRecordSchema })
+const deploymentSchema = z.discriminatedUnion('strategy', [rollingSchema, fullSchema])
 export type DeploymentDocument = z.infer<typeof deploymentSchema>
+export type RollingDocument = z.infer<typeof rollingSchema>
+export type FullDocument = z.infer<typeof fullSchema>
 
 /** `deployment-steps/<stack>/<n>/<k>`: created exclusively, before the step is taken. Nothing comes after `ended`. */
 const common = { version: z.literal(1), at: z.number(), by: z.string() }
@@ -48,27 +56,29 @@ const stepSchema = z.discriminatedUnion('step', [
   /** Auto Scaling is about to be asked: from here on a refresh may exist that nobody noted. */
   z.object({ ...common, step: z.literal('starting') }),
   z.object({ ...common, step: z.literal('refresh'), id: z.string() }),
-  /** A person wants it back. */
-  z.object({ ...common, step: z.literal('rolling-back') }),
+  /** It goes back from here on: a person wants it, or `reason` says why bake does. */
+  z.object({ ...common, step: z.literal('rolling-back'), reason: z.string().optional() }),
   z.object({
     ...common,
     step: z.literal('ended'),
     status: z.enum(['deployed', 'rolled-back', 'failed', 'cancelled']),
     reason: z.string().optional(),
   }),
+  ...fullSteps(common),
 ])
 export type Step = z.infer<typeof stepSchema>
-export type Ended = Extract<Step, { step: 'ended' }>
+export type StepOf<Name extends Step['step']> = Extract<Step, { step: Name }>
+export type Ended = StepOf<'ended'>
 /** What a caller says of a step. */
 export type NewStep = Step extends infer S ? (S extends Step ? Omit<S, 'version' | 'at' | 'by'> : never) : never
 
 /** One deployment, as read. */
-export class Deployment {
+export class Deployment<Document extends DeploymentDocument = DeploymentDocument> {
   readonly n: number
-  readonly document: DeploymentDocument
+  readonly document: Document
   readonly steps: readonly Step[]
 
-  constructor(n: number, document: DeploymentDocument, steps: readonly Step[] = []) {
+  constructor(n: number, document: Document, steps: readonly Step[] = []) {
     this.n = n
     this.document = document
     this.steps = steps
@@ -87,7 +97,17 @@ export class Deployment {
   has(step: Step['step']): boolean {
     return this.steps.some((each) => each.step === step)
   }
+
+  /** The newest step of that name. */
+  last<Name extends Step['step']>(name: Name): StepOf<Name> | undefined {
+    return this.steps.findLast((each): each is StepOf<Name> => each.step === name)
+  }
 }
+
+export type Full = Deployment<FullDocument>
+export type Rolling = Deployment<RollingDocument>
+export const isFull = (deployment: Deployment): deployment is Full => deployment.document.strategy === 'full'
+export const isRolling = (deployment: Deployment): deployment is Rolling => deployment.document.strategy === 'rolling'
 
 /** Deployments read at once. */
 const READ_AT_ONCE = 32
@@ -122,7 +142,10 @@ async function readDeployment(ledger: Ledger, stack: string, n: number): Promise
 }
 
 /** The same with the steps that were taken meanwhile. */
-export async function refresh(ledger: Ledger, { n, document, steps: known }: Deployment): Promise<Deployment> {
+export async function refresh<D extends DeploymentDocument>(
+  ledger: Ledger,
+  { n, document, steps: known }: Deployment<D>,
+): Promise<Deployment<D>> {
   const steps = [...known]
   for (;;) {
     const step = await read(ledger, keys.deploymentStep(document.stack, n, steps.length), stepSchema)
@@ -132,15 +155,33 @@ export async function refresh(ledger: Ledger, { n, document, steps: known }: Dep
 }
 
 /** Undefined when somebody else's has that number. */
-export async function create(ledger: Ledger, n: number, document: DeploymentDocument): Promise<Deployment | undefined> {
+export async function create<D extends DeploymentDocument>(
+  ledger: Ledger,
+  n: number,
+  document: D,
+): Promise<Deployment<D> | undefined> {
   const won = await ledger.create(keys.deployment(document.stack, n), { ...document, nonce: crypto.randomUUID() })
   return won ? new Deployment(n, document) : undefined
 }
 
 /** The deployment with the step, or, when somebody else took the next one, with theirs. */
-export async function take(ledger: Ledger, deployment: Deployment, step: NewStep, by: string): Promise<Deployment> {
-  const { n, document, steps } = deployment
+export async function take<D extends DeploymentDocument>(
+  ledger: Ledger,
+  deployment: Deployment<D>,
+  step: NewStep,
+  by: string,
+): Promise<Deployment<D>> {
+  return (await tryTake(ledger, deployment, step, by)) ?? (await refresh(ledger, deployment))
+}
+
+/** Undefined when somebody else took the next step. */
+export async function tryTake<D extends DeploymentDocument>(
+  ledger: Ledger,
+  { n, document, steps }: Deployment<D>,
+  step: NewStep,
+  by: string,
+): Promise<Deployment<D> | undefined> {
   const full = { ...step, version: 1, at: Date.now(), by } as Step
   const won = await ledger.create(keys.deploymentStep(document.stack, n, steps.length), { ...full, nonce: crypto.randomUUID() })
-  return won ? new Deployment(n, document, [...steps, full]) : await refresh(ledger, deployment)
+  return won ? new Deployment(n, document, [...steps, full]) : undefined
 }

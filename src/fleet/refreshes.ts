@@ -1,7 +1,7 @@
 import { BakeError } from '../errors.ts'
 import type { Refresh } from '../io/autoscaling-refreshes.ts'
 import type { DeployWorld } from './deploy-world.ts'
-import type { Deployment, Ended } from './deployments.ts'
+import type { Deployment, Ended, Rolling } from './deployments.ts'
 
 /** What Auto Scaling says of a group's instance refreshes, as a deployment reads it. */
 
@@ -40,7 +40,7 @@ export function progress({ status, percent, left, reason }: Refresh): string {
 }
 
 /** The newest refresh that is younger than the plan and brings the group where the deployment does: no clocks are compared. */
-export function findOwn({ document }: Deployment, refreshes: Refresh[]): Refresh | undefined {
+export function findOwn({ document }: Rolling, refreshes: Refresh[]): Refresh | undefined {
   const known = refreshes.findIndex(({ id }) => id === document.before)
   const { id, version } = document.to.template
   const younger = known < 0 ? refreshes : refreshes.slice(0, known)

@@ -3,8 +3,10 @@ import type { Ledger } from '../io/ledger.ts'
 import { keys } from '../names.ts'
 import type { Target } from './deploy-plan.ts'
 import type { DeployWorld } from './deploy-world.ts'
-import { type Deployment, eachDeployment, take } from './deployments.ts'
-import { runRolling, settle } from './rolling.ts'
+import { type Deployment, eachDeployment, isFull, take } from './deployments.ts'
+import { canGoBack, cannotGoBack } from './full-state.ts'
+import { settle } from './rolling.ts'
+import { runDeployment } from './run-deployment.ts'
 
 /** What `bake rollback` does without being told where to. */
 export type Way =
@@ -34,18 +36,30 @@ export async function wayBack(stack: string, world: DeployWorld): Promise<Way> {
   })
 }
 
-/** Turns a deployment that is under way round, and follows it to its end, which is another one when Auto Scaling can't. Throws ec2_* (exit 4). */
+/**
+ * Turns a deployment that is under way round, and follows it to its end, which is another one when Auto Scaling can't. Throws migrate_begun,
+ * deploy_past_return (exit 2), ec2_* (exit 4).
+ */
 export async function turnRound(deployment: Deployment, world: DeployWorld): Promise<Deployment> {
   let at = deployment
   // The wish first: whoever goes on with it reads it, also when this process ends here.
-  while (!at.ended && !at.has('rolling-back')) at = await take(world.ledger, at, { step: 'rolling-back' }, world.by)
-  return await runRolling(at, world)
+  while (!at.ended && !at.has('rolling-back')) {
+    if (isFull(at) && !canGoBack(at)) throw cannotGoBack(at)
+    at = await take(world.ledger, at, { step: 'rolling-back' }, world.by)
+  }
+  return await runDeployment(at, world)
 }
 
 /** Refused at the start, or from a version to itself: the stack runs what it ran. */
-const hadEffect = ({ document: { from, to }, ended, refresh }: Deployment): boolean =>
-  (refresh !== undefined || ended?.status === 'rolled-back') &&
-  (from.template.id !== to.template.id || from.template.version !== to.template.version)
+const hadEffect = (deployment: Deployment): boolean => {
+  const { document, ended, refresh } = deployment
+  const { from, to } = document
+  const begun = refresh !== undefined || deployment.has('doubling')
+  return (
+    (begun || ended?.status === 'rolled-back') &&
+    (from.template.id !== to.template.id || from.template.version !== to.template.version)
+  )
+}
 
 /**
  * Launch template versions that a stack needs: `<template's id> <number>`. Both sides of what is under way, and of the newest deployment that had an effect.

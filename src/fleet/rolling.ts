@@ -3,7 +3,7 @@ import { failpoint } from '../failpoint.ts'
 import type { Refresh } from '../io/autoscaling-refreshes.ts'
 import { type DeployPlan, nameOf } from './deploy-plan.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
-import { create, type Deployment, newest, refresh as readOn, take } from './deployments.ts'
+import { create, type Deployment, isRolling, newest, type Rolling, refresh as readOn, take } from './deployments.ts'
 import { endOf, findOwn, isActive, isRefused, look, progress } from './refreshes.ts'
 import { closeSwaps } from './swap-record.ts'
 
@@ -48,7 +48,8 @@ function isSame({ document }: Deployment, wanted: Pick<Deployment['document'], '
 
 /** An open deployment whose refresh ended while nobody watched is ended by whoever looks next. Nothing is begun. */
 export async function settle(deployment: Deployment, world: DeployWorld): Promise<Deployment> {
-  if (deployment.ended) return deployment
+  // Of a full deployment nothing is known but what its log says.
+  if (deployment.ended || !isRolling(deployment)) return deployment
   const seen = await look(deployment, world)
   if ('gone' in seen)
     return await take(world.ledger, deployment, { step: 'ended', status: 'failed', reason: seen.gone }, world.by)
@@ -62,14 +63,14 @@ export async function settle(deployment: Deployment, world: DeployWorld): Promis
   return noted.ended ? noted : await take(world.ledger, noted, end, world.by)
 }
 
-const ownOf = (deployment: Deployment, refreshes: Refresh[]): Refresh | undefined =>
+const ownOf = (deployment: Rolling, refreshes: Refresh[]): Refresh | undefined =>
   deployment.refresh === undefined ? findOwn(deployment, refreshes) : refreshes.find(({ id }) => id === deployment.refresh)
 
 /**
  * Takes a deployment to its end, from wherever it is and whichever way it is to go: several processes may, each step is taken once. Throws when it isn't known
  * how a step ended (ec2_*, exit 4): it goes on from there the next time.
  */
-export async function runRolling(deployment: Deployment, world: DeployWorld): Promise<Deployment> {
+export async function runRolling(deployment: Rolling, world: DeployWorld): Promise<Rolling> {
   let at = deployment
   while (at.ended === undefined) {
     world.signal.throwIfAborted()
@@ -89,7 +90,7 @@ export async function runRolling(deployment: Deployment, world: DeployWorld): Pr
 const NEVER_BEGUN = { step: 'ended', status: 'rolled-back', reason: 'before anything was begun' } as const
 
 /** A refresh that was asked for by whoever died before noting its id is found by what it brings the group to. */
-async function findOrStart(deployment: Deployment, world: DeployWorld): Promise<Deployment> {
+async function findOrStart(deployment: Rolling, world: DeployWorld): Promise<Rolling> {
   const { ledger, by } = world
   const { document } = deployment
   const seen = await look(deployment, world)
@@ -117,18 +118,18 @@ async function findOrStart(deployment: Deployment, world: DeployWorld): Promise<
 }
 
 /** Notes the id, also behind somebody's wish to have it back. */
-async function note(deployment: Deployment, id: string, world: DeployWorld): Promise<Deployment> {
+async function note(deployment: Rolling, id: string, world: DeployWorld): Promise<Rolling> {
   let at = deployment
   while (at.refresh === undefined && at.ended === undefined) at = await take(world.ledger, at, { step: 'refresh', id }, world.by)
   return at
 }
 
 /** It is to go back: whether there is anything to take back. */
-async function findOrEnd(deployment: Deployment, world: DeployWorld): Promise<Deployment> {
+async function findOrEnd(deployment: Rolling, world: DeployWorld): Promise<Rolling> {
   return (await lookForOwn(deployment, world)) ?? (await take(world.ledger, deployment, NEVER_BEGUN, world.by))
 }
 
-async function waitForOwn(deployment: Deployment, world: DeployWorld, why: unknown): Promise<Deployment> {
+async function waitForOwn(deployment: Rolling, world: DeployWorld, why: unknown): Promise<Rolling> {
   const found = await lookForOwn(deployment, world)
   if (found) return found
   const reason = 'another instance refresh goes on'
@@ -138,7 +139,7 @@ async function waitForOwn(deployment: Deployment, world: DeployWorld, why: unkno
 }
 
 /** Looks for a while; also what somebody else noted. */
-async function lookForOwn(deployment: Deployment, world: DeployWorld): Promise<Deployment | undefined> {
+async function lookForOwn(deployment: Rolling, world: DeployWorld): Promise<Rolling | undefined> {
   for (let n = 0; n < LOOKS_FOR_NEW; n++) {
     if (n > 0) await world.sleep(world.pollMs, world.signal)
     const now = await readOn(world.ledger, deployment)
@@ -153,7 +154,7 @@ async function lookForOwn(deployment: Deployment, world: DeployWorld): Promise<D
 }
 
 /** Until it ends, or somebody else notes its end; turned round when it is to go back. */
-async function follow(deployment: Deployment, id: string, world: DeployWorld): Promise<Deployment> {
+async function follow(deployment: Rolling, id: string, world: DeployWorld): Promise<Rolling> {
   const { ledger, by, tell } = world
   let [told, toldAt, missed, turns] = ['', 0, 0, true]
   for (let at = deployment; ; at = await readOn(ledger, at)) {

@@ -2,6 +2,7 @@ import type { Group } from '../io/autoscaling-groups.ts'
 import { nameOf, releaseOf } from './deploy-plan.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
 import { type Deployment, newest } from './deployments.ts'
+import { standing } from './full-state.ts'
 import { settle } from './rolling.ts'
 
 /** What runs on an auto-scaling group. */
@@ -17,7 +18,7 @@ export interface GroupState {
   /** How it differs from what was last deployed; empty: it is as it should be. */
   drift: string[]
   /** The newest one, and how it ended, or `running`. */
-  deployment?: { n: number; release?: string; status: string }
+  deployment?: { n: number; release?: string; status: string; step?: string }
 }
 
 /** Throws ec2_* (exit 4); undefined: there is no such group. */
@@ -50,11 +51,16 @@ export async function groupState(stack: string, name: string, world: DeployWorld
   }
 }
 
-const deploymentOf = ({ n, document, ended }: Deployment) => ({
-  n,
-  ...(document.to.release !== undefined && { release: document.to.release }),
-  status: ended?.status ?? 'running',
-})
+function deploymentOf(deployment: Deployment) {
+  const { n, document, ended } = deployment
+  const step = standing(deployment)
+  return {
+    n,
+    ...(document.to.release !== undefined && { release: document.to.release }),
+    status: ended?.status ?? 'running',
+    ...(step !== undefined && { step }),
+  }
+}
 
 function driftOf(group: Group, last: Deployment | undefined): string[] {
   const { template, instances } = group

@@ -5,22 +5,34 @@ import type { SetupDeploy } from './types.ts'
 /** `deployer` replaces the instances of a project's groups, and touches no image. */
 export type DeployRole = 'deployer'
 
-const DEPLOYED = ['deployment-steps/', 'deployments/', 'swaps/']
-/** Have no permissions by resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html */
+/** Beats: of whoever takes the steps of a full deployment. */
+const DEPLOYED = ['beats/', 'deployment-steps/', 'deployments/', 'swaps/']
+/** Have no permissions by resource: https://docs.aws.amazon.com/service-authorization/latest/reference/ */
 const LOOK = [
   'autoscaling:DescribeAutoScalingGroups',
   'autoscaling:DescribeInstanceRefreshes',
+  'autoscaling:DescribeScalingActivities',
   'ec2:DescribeImages',
+  'ec2:DescribeInstanceStatus',
   'ec2:DescribeInstanceTypes',
   'ec2:DescribeLaunchTemplateVersions',
   'ec2:DescribeLaunchTemplates',
+  'elasticloadbalancing:DescribeTargetGroupAttributes',
+  'elasticloadbalancing:DescribeTargetHealth',
+  'ssm:DescribeInstanceInformation',
+  'ssm:GetCommandInvocation',
+  'ssm:ListCommands',
 ]
 const CHANGE = [
   'autoscaling:ResumeProcesses',
   'autoscaling:RollbackInstanceRefresh',
+  'autoscaling:SetInstanceProtection',
   'autoscaling:StartInstanceRefresh',
   'autoscaling:SuspendProcesses',
+  'autoscaling:TerminateInstanceInAutoScalingGroup',
+  'autoscaling:UpdateAutoScalingGroup',
 ]
+const BALANCE = ['elasticloadbalancing:DeregisterTargets', 'elasticloadbalancing:RegisterTargets']
 
 export const deployPolicies = ({ region, groups }: SetupDeploy, place: Place): Record<DeployRole, Policy> => {
   const { partition, account } = place
@@ -30,6 +42,12 @@ export const deployPolicies = ({ region, groups }: SetupDeploy, place: Place): R
     allow('Look', LOOK, ['*']),
     allow('Record', ['s3:PutObject'], place.ledger(DEPLOYED)),
     allow('Deploy', CHANGE, groups.map(arn)),
+    // bake.yaml doesn't tell which the groups have.
+    allow('Balance', BALANCE, [`arn:${partition}:elasticloadbalancing:${region}:${account}:targetgroup/*`]),
+    allow('Command', ['ssm:SendCommand'], [`arn:${partition}:ssm:${region}::document/AWS-RunShellScript`]),
+    allow('CommandInstances', ['ssm:SendCommand'], [`arn:${partition}:ec2:${region}:${account}:instance/*`], {
+      StringEquals: { 'ssm:resourceTag/aws:autoscaling:groupName': groups },
+    }),
     // A deployment takes the place of what was swapped.
     allow('CloseSwaps', ['ssm:DeleteParameter'], [`arn:${partition}:ssm:${region}:${account}:parameter/bake/*/swap/*`]),
     // Auto Scaling asks whether its caller could launch the version: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html

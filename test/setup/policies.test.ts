@@ -73,13 +73,14 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ecr:TagResource': { roles: ['setup'] },
   'ssm:CreateDocument': { roles: ['setup'] },
   'ssm:DeleteParameter': { roles: ['swapper', 'deployer'] },
-  'ssm:DescribeInstanceInformation': { roles: ['swapper'] },
-  'ssm:GetCommandInvocation': { roles: ['swapper'] },
+  'ssm:DescribeInstanceInformation': { roles: ['swapper', 'deployer'] },
+  'ssm:GetCommandInvocation': { roles: ['swapper', 'deployer'] },
   'ssm:GetDocument': { roles: ['setup', 'swapper'] },
   'ssm:GetParameter': { roles: ['worker', 'swappable'] },
   'ssm:ListCommandInvocations': { roles: ['swapper'] },
+  'ssm:ListCommands': { roles: ['deployer'] },
   'ssm:PutParameter': { roles: ['swapper'] },
-  'ssm:SendCommand': { roles: ['swapper'] },
+  'ssm:SendCommand': { roles: ['swapper', 'deployer'] },
   'ssm:UpdateDocument': { roles: ['setup'] },
   'ssm:UpdateDocumentDefaultVersion': { roles: ['setup'] },
   'ec2:AuthorizeSecurityGroupIngress': { roles: ['baker'] },
@@ -101,6 +102,7 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ec2:DescribeImageAttribute': { roles: ['baker', 'pruner'] },
   'ec2:DescribeImages': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
   'ec2:DescribeInstances': { roles: ['prover', 'pruner', 'swapper'] },
+  'ec2:DescribeInstanceStatus': { roles: ['deployer'] },
   'ec2:DescribeInstanceTypes': { roles: ['baker', 'prover', 'deployer'] },
   'ec2:DescribeKeyPairs': { roles: ['pruner'] },
   'ec2:DescribeLaunchTemplates': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
@@ -136,7 +138,20 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'auto-scaling:DescribeLaunchConfigurations': { action: 'autoscaling:DescribeLaunchConfigurations', roles: ['pruner'] },
   'auto-scaling:DescribeAutoScalingInstances': { action: 'autoscaling:DescribeAutoScalingInstances', roles: ['worker'] },
   'auto-scaling:DescribeLifecycleHooks': { action: 'autoscaling:DescribeLifecycleHooks', roles: ['worker'] },
-  'auto-scaling:SetInstanceProtection': { action: 'autoscaling:SetInstanceProtection', roles: ['worker'] },
+  'auto-scaling:DescribeScalingActivities': { action: 'autoscaling:DescribeScalingActivities', roles: ['deployer'] },
+  'auto-scaling:SetInstanceProtection': { action: 'autoscaling:SetInstanceProtection', roles: ['worker', 'deployer'] },
+  'auto-scaling:TerminateInstanceInAutoScalingGroup': {
+    action: 'autoscaling:TerminateInstanceInAutoScalingGroup',
+    roles: ['deployer'],
+  },
+  'auto-scaling:UpdateAutoScalingGroup': { action: 'autoscaling:UpdateAutoScalingGroup', roles: ['deployer'] },
+  'elastic-load-balancing-v2:DeregisterTargets': { action: 'elasticloadbalancing:DeregisterTargets', roles: ['deployer'] },
+  'elastic-load-balancing-v2:DescribeTargetGroupAttributes': {
+    action: 'elasticloadbalancing:DescribeTargetGroupAttributes',
+    roles: ['deployer'],
+  },
+  'elastic-load-balancing-v2:DescribeTargetHealth': { action: 'elasticloadbalancing:DescribeTargetHealth', roles: ['deployer'] },
+  'elastic-load-balancing-v2:RegisterTargets': { action: 'elasticloadbalancing:RegisterTargets', roles: ['deployer'] },
   'auto-scaling:CompleteLifecycleAction': { action: 'autoscaling:CompleteLifecycleAction', roles: ['worker'] },
   'auto-scaling:RecordLifecycleActionHeartbeat': { action: 'autoscaling:RecordLifecycleActionHeartbeat', roles: ['worker'] },
 }
@@ -244,7 +259,10 @@ describe('what each may reach', () => {
   })
 
   test('who deploys changes the groups of bake.yaml and no image, and launches only what is in a launch template', () => {
-    for (const action of ['StartInstanceRefresh', 'RollbackInstanceRefresh', 'SuspendProcesses', 'ResumeProcesses'])
+    for (const action of [
+      ...['StartInstanceRefresh', 'RollbackInstanceRefresh', 'SuspendProcesses', 'ResumeProcesses'],
+      ...['UpdateAutoScalingGroup', 'SetInstanceProtection', 'TerminateInstanceInAutoScalingGroup'],
+    ])
       expect(reach(all.deployer, `autoscaling:${action}`)).toEqual([
         'arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/shop-web',
       ])
@@ -253,10 +271,14 @@ describe('what each may reach', () => {
       ArnLike: { 'ec2:LaunchTemplate': 'arn:aws:ec2:us-east-1:123456789012:launch-template/*' },
     })
     expect(reach(all.deployer, 's3:PutObject').map((arn) => arn.replace('arn:aws:s3:::ledger/team-a/', ''))).toEqual([
+      'beats/*',
       'deployment-steps/*',
       'deployments/*',
       'swaps/*',
     ])
+    expect(all.deployer.Statement.find(({ Sid }) => Sid === 'CommandInstances')?.Condition).toEqual({
+      StringEquals: { 'ssm:resourceTag/aws:autoscaling:groupName': ['shop-web'] },
+    })
     expect(actions(all.deployer).filter((action) => /^(?:ecr|kms|ec2:(?:Dereg|Delete|Modify))/.test(action))).toEqual([])
   })
 

@@ -1,0 +1,53 @@
+import { GivenUp, type Run } from './full-run.ts'
+
+/** Services have as long as bake.yaml gives them; the script itself gives up before this. */
+const CHECK_SECONDS = 3_600
+/** As `bake ami` proves a machine (templates/boot/proof.sh.hbs): waits for its services, tells how they are, and changes nothing. */
+const CHECK = `"\${BAKE_LIB:-/usr/local/lib/bake}/proof" check`
+/** Instances that one SendCommand takes by their ids. */
+const MOST_AT_ONCE = 50
+/** How long the lines of what a command said may be, in an error. */
+const TOLD = 300
+
+/** Waits until the new instances are well by the health checks of their own services, or by EC2's status checks where nobody can be asked. Throws GivenUp. */
+export async function askNew(run: Run, instances: string[], deadlineMs: number): Promise<void> {
+  const { commands, instances: ec2 } = run.world
+  if (!run.full.asked)
+    return await run.until({ what: "EC2's status checks of the new instances", deadlineMs }, async () => {
+      const { size } = await ec2.passing(instances)
+      return size === instances.length ? true : `${size} of ${instances.length} pass`
+    })
+  await run.until({ what: "the new instances' SSM agents", deadlineMs }, async () => {
+    const { size } = await commands.online(instances)
+    return size === instances.length ? true : `${size} of ${instances.length} answer`
+  })
+  const comment = `bake check ${run.document.stack}/${run.at.n}`.slice(0, 100)
+  run.check()
+  const asked: [string, string][] = []
+  for (let at = 0; at < instances.length; at += MOST_AT_ONCE) {
+    const some = instances.slice(at, at + MOST_AT_ONCE)
+    const command = await commands.send({ instances: some, comment, line: CHECK, seconds: CHECK_SECONDS, repeatable: true })
+    asked.push(...some.map((id): [string, string] => [id, command]))
+  }
+  const well = new Set<string>()
+  await run.until({ what: 'the services of the new instances', deadlineMs: deadlineMs + CHECK_SECONDS * 1000 }, async () => {
+    for (const [id, command] of asked.filter(([id]) => !well.has(id))) {
+      const { status, details, stdout, stderr } = await commands.invocation(command, id)
+      if (status === 'Success') well.add(id)
+      else if (ENDED.has(status)) throw new GivenUp(`new instance ${id} is not well: ${lastWords(stdout, stderr) || details}`)
+    }
+    return well.size === instances.length ? true : `${well.size} of ${instances.length} instances are well`
+  })
+}
+
+/** https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html */
+export const ENDED = new Set(['Success', 'Cancelled', 'TimedOut', 'Failed'])
+
+/** What a command said last, on one line. */
+export const lastWords = (stdout: string, stderr: string): string => {
+  const lines = `${stdout}\n${stderr}`
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !/^failed to run commands: exit status/.test(line))
+  return lines.slice(-5).join('; ').slice(-TOLD)
+}

@@ -1,0 +1,100 @@
+import { failed } from '../errors.ts'
+import { nameOf } from './deploy-plan.ts'
+import type { DeployWorld } from './deploy-world.ts'
+import type { Ended, Full } from './deployments.ts'
+import { migrateOnce } from './full-migrate.ts'
+import { GivenUp, GroupGone, isRefusal, Run, Turned } from './full-run.ts'
+import { canGoBack, commandOf, isDown, reached, standing } from './full-state.ts'
+import { checkNew, double, drainOld, registerNew, removeNew, reregisterOld, restore, retireOld, suspend } from './full-steps.ts'
+import { closeSwaps } from './swap-record.ts'
+
+/**
+ * Takes a `full` deployment to its end, from wherever it is and whichever way it is to go (docs/design.md §9). One process takes the steps, others follow it.
+ * Throws migrate_failed, migrate_unknown, deploy_stuck (exit 3) when a person has to say what holds; ec2_* (exit 4) when it isn't known how a step ended: it goes on from
+ * there the next time.
+ */
+export async function runFull(deployment: Full, world: DeployWorld): Promise<Full> {
+  const begun = await Run.begin(deployment, world)
+  if ('ended' in begun) return begun.ended
+  await using run = begun.run
+  try {
+    return await drive(run)
+  } catch (error) {
+    if (world.signal.aborted) tellLeft(run.at, world)
+    throw error
+  }
+}
+
+async function drive(run: Run): Promise<Full> {
+  let why: unknown
+  for (;;) {
+    try {
+      if (!run.at.has('rolling-back')) return await forward(run)
+      const ended = await back(run)
+      // Of a permission that lacks the action is told, and how to get it.
+      if (isRefusal(why)) throw why
+      return ended
+    } catch (error) {
+      if (error instanceof Turned) continue
+      if (error instanceof GroupGone) return await end(run, { step: 'ended', status: 'failed', reason: error.message })
+      if (error === why || !(error instanceof GivenUp || isRefusal(error))) throw error
+      if (run.at.has('rolling-back') || !canGoBack(run.at)) throw stuck(run.at, error)
+      why = error
+      run.tell('warning', `${error.message}: it goes back`)
+      await run.record({ step: 'rolling-back', reason: error.message }).catch(unlessTurned)
+    }
+  }
+}
+
+/** docs/design.md §9, deploy full. */
+async function forward(run: Run): Promise<Full> {
+  const { stack, project } = run.document
+  if (reached(run.at) === undefined) await closeSwaps({ stack, project, deployment: run.at.n }, run.world)
+  await run.step('suspending', suspend)
+  await run.step('doubling', double)
+  const fresh = await run.step('checking', checkNew)
+  await run.step('draining', drainOld, { step: 'draining', instances: fresh ?? [] })
+  await migrateOnce(run)
+  await run.step('registering', registerNew)
+  await run.step('retiring', retireOld)
+  await run.step('restoring', restore)
+  return await end(run, { step: 'ended', status: 'deployed' })
+}
+
+async function back(run: Run): Promise<Full> {
+  const { reason } = run.at.last('rolling-back')!
+  const why = reason === undefined ? {} : { reason }
+  if (reached(run.at) === undefined)
+    return await end(run, { step: 'ended', status: 'rolled-back', reason: reason ?? 'before anything was begun' })
+  if (run.at.has('draining')) await run.step('reregistering', reregisterOld)
+  if (run.at.has('doubling')) await run.step('removing', removeNew)
+  await run.step('restoring', restore)
+  return await end(run, { step: 'ended', status: 'rolled-back', ...why })
+}
+
+async function end(run: Run, step: Pick<Ended, 'step' | 'status' | 'reason'>): Promise<Full> {
+  await run.record(step)
+  return run.at
+}
+
+const unlessTurned = (error: unknown): void => {
+  if (!(error instanceof Turned)) throw error
+}
+
+/** It can neither go on nor back. What AWS has refused is told as it is. */
+function stuck({ n, document }: Full, error: Error): Error {
+  if (!(error instanceof GivenUp)) return error
+  const { stack, to } = document
+  return failed('deploy_stuck', `the deployment of ${nameOf(to)} to ${stack} stands still: ${error.message}`, {
+    next: 'mend what it waits for, then run the same command: it goes on from there',
+    ids: { stack, deployment: String(n) },
+  })
+}
+
+/** What a person who has stopped it should know. */
+function tellLeft(at: Full, { tell }: DeployWorld): void {
+  const { stack } = at.document
+  const down = isDown(at) ? `, and no instance of ${stack} serves` : ''
+  const back = canGoBack(at) ? `, bake rollback --stack ${stack} takes it back` : ''
+  tell('warning', `${stack}  stopped where ${standing(at)}${down}: ${commandOf(at.document)} goes on with it${back}`)
+}
