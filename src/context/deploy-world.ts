@@ -13,7 +13,7 @@ import { Ec2Instances } from '../io/ec2-instances.ts'
 import { Ec2Templates } from '../io/ec2-templates.ts'
 import { LoadBalancers } from '../io/load-balancers.ts'
 import { Ssm } from '../io/ssm.ts'
-import { InstanceCommands } from '../io/ssm-migrate.ts'
+import { SsmCommands } from '../io/ssm-commands.ts'
 import { SsmParameters } from '../io/ssm-parameters.ts'
 import type { Project } from './project.ts'
 import { hasEnded, thisProcess, whoami } from './whoami.ts'
@@ -38,7 +38,7 @@ export async function openDeployWorld(
     })
   const { region } = aws
   const [scaling, ec2, ssm] = [new AutoScaling(region), new Ec2(region), new Ssm(region)]
-  const [balancers, commands] = [new LoadBalancers(region), new InstanceCommands(region)]
+  const balancers = new LoadBalancers(region)
   const emulated = isEmulated(await configuredEndpoint('Auto Scaling'))
   return {
     ledger,
@@ -49,7 +49,8 @@ export async function openDeployWorld(
     templates: new Ec2Templates(ec2),
     images: new Ec2Images(ec2),
     instances: new Ec2Instances(ec2),
-    ...{ balancers, commands },
+    balancers,
+    commands: new SsmCommands(ssm),
     parameters: new SsmParameters(ssm),
     by: whoami(),
     ...{ process: thisProcess(), hasEnded, leaseMs: LEASE_MS },
@@ -58,7 +59,7 @@ export async function openDeployWorld(
     sleep: (ms, until) => sleep(ms, undefined, { signal: until }),
     tell: (level, text) => emit({ type: 'notice', level, text }),
     async [Symbol.asyncDispose]() {
-      await Promise.all([scaling, ec2, ssm, balancers, commands].map((each) => each[Symbol.asyncDispose]()))
+      await Promise.all([scaling, ec2, ssm, balancers].map((each) => each[Symbol.asyncDispose]()))
     },
   }
 }

@@ -6,7 +6,7 @@ import type { Ec2Instances } from '../io/ec2-instances.ts'
 import type { Ec2Templates } from '../io/ec2-templates.ts'
 import type { Ledger } from '../io/ledger.ts'
 import type { LoadBalancers } from '../io/load-balancers.ts'
-import type { InstanceCommands } from '../io/ssm-migrate.ts'
+import type { SsmCommands } from '../io/ssm-commands.ts'
 import type { ProcessId } from './full-record.ts'
 
 /** What deploying touches. */
@@ -19,7 +19,7 @@ export interface DeployWorld {
   images: Pick<Ec2Images, 'get'>
   instances: Pick<Ec2Instances, 'type' | 'passing'>
   balancers: Pick<LoadBalancers, 'targetGroups' | 'targets' | 'register' | 'deregister' | 'mayChange'>
-  commands: Pick<InstanceCommands, 'online' | 'send' | 'find' | 'invocation'>
+  commands: Pick<SsmCommands, 'online' | 'send' | 'find' | 'result'>
   /** Of Systems Manager: what instances that join read. */
   parameters: { delete(name: string): Promise<void> }
   project: string

@@ -1,11 +1,10 @@
+import type { CommandResult } from '../io/ssm-commands.ts'
 import { GivenUp, type Run } from './full-run.ts'
 
 /** Services have as long as bake.yaml gives them; the script itself gives up before this. */
 const CHECK_SECONDS = 3_600
 /** As `bake ami` proves a machine (templates/boot/proof.sh.hbs): waits for its services, tells how they are, and changes nothing. */
 const CHECK = `"\${BAKE_LIB:-/usr/local/lib/bake}/proof" check`
-/** Instances that one SendCommand takes by their ids. */
-const MOST_AT_ONCE = 50
 /** How long the lines of what a command said may be, in an error. */
 const TOLD = 300
 
@@ -23,22 +22,38 @@ export async function askNew(run: Run, instances: string[], deadlineMs: number):
   })
   const comment = `bake check ${run.document.stack}/${run.at.n}`.slice(0, 100)
   run.check()
-  const asked: [string, string][] = []
-  for (let at = 0; at < instances.length; at += MOST_AT_ONCE) {
-    const some = instances.slice(at, at + MOST_AT_ONCE)
-    const command = await commands.send({ instances: some, comment, line: CHECK, seconds: CHECK_SECONDS, repeatable: true })
-    asked.push(...some.map((id): [string, string] => [id, command]))
-  }
+  const commandIds = await commands.send({
+    ...shell(CHECK, CHECK_SECONDS),
+    ...{ instances, comment, repeatable: true },
+  })
   const well = new Set<string>()
   await run.until({ what: 'the services of the new instances', deadlineMs: deadlineMs + CHECK_SECONDS * 1000 }, async () => {
-    for (const [id, command] of asked.filter(([id]) => !well.has(id))) {
-      const { status, details, stdout, stderr } = await commands.invocation(command, id)
+    for (const id of instances.filter((each) => !well.has(each))) {
+      const { status, details, stdout, stderr } = await resultOf(id, commandIds, commands)
       if (status === 'Success') well.add(id)
       else if (ENDED.has(status)) throw new GivenUp(`new instance ${id} is not well: ${lastWords(stdout, stderr) || details}`)
     }
     return well.size === instances.length ? true : `${well.size} of ${instances.length} instances are well`
   })
 }
+
+/** Of whichever of the commands was sent to the instance. */
+async function resultOf(instance: string, sent: string[], commands: Run['world']['commands']): Promise<CommandResult> {
+  for (const command of sent.slice(0, -1)) {
+    const result = await commands.result(command, instance)
+    if (result.status !== 'Unseen') return result
+  }
+  return await commands.result(sent.at(-1)!, instance)
+}
+
+/** AWS's own document for a line of sh, as root. `seconds`: it is ended after this; 172,800 at most. */
+export const shell = (line: string, seconds: number) => ({
+  ...{ document: SHELL_DOCUMENT, deliverySeconds: DELIVERY_SECONDS },
+  parameters: { commands: line, executionTimeout: String(seconds) },
+})
+export const SHELL_DOCUMENT = 'AWS-RunShellScript'
+/** An agent that isn't there takes no command: it has this long to fetch it. */
+const DELIVERY_SECONDS = 600
 
 /** https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html */
 export const ENDED = new Set(['Success', 'Cancelled', 'TimedOut', 'Failed'])

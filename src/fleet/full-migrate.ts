@@ -1,7 +1,7 @@
 import { BakeError } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
-import type { Invocation } from '../io/ssm-migrate.ts'
-import { ENDED, lastWords } from './full-check.ts'
+import type { CommandResult } from '../io/ssm-commands.ts'
+import { ENDED, lastWords, SHELL_DOCUMENT, shell } from './full-check.ts'
 import type { Outcome } from './full-record.ts'
 import { GivenUp, type Run } from './full-run.ts'
 import { migrateStopped, stoppedBy } from './full-state.ts'
@@ -31,12 +31,12 @@ async function outcomeOf(run: Run): Promise<Outcome> {
   const { instance } = run.at.last('migrating')!
   const id = await sent(run, instance)
   if (typeof id !== 'string') return id
-  let ended: Invocation | undefined
+  let ended: CommandResult | undefined
   let gone = false
   const waiting = { what: 'migrate', deadlineMs: MIGRATE_SECONDS * 1000 }
   await run
     .until(waiting, async () => {
-      const seen = await run.world.commands.invocation(id, instance)
+      const seen = await run.world.commands.result(id, instance)
       if (ENDED.has(seen.status)) ended = seen
       // Its command would be "in progress" for two days.
       else gone = !(await run.group()).instances.some((each) => each.id === instance && each.lifecycle === 'InService')
@@ -49,7 +49,7 @@ async function outcomeOf(run: Run): Promise<Outcome> {
   return judge(ended)
 }
 
-function judge({ status, details, code, stdout, stderr }: Invocation): Outcome {
+function judge({ status, details, code, stdout, stderr }: CommandResult): Outcome {
   if (status === 'Success') return { outcome: 'done' }
   const said = lastWords(stdout, stderr)
   const reason = [status === 'Failed' ? `exit status ${code}` : details || status, ...(said === '' ? [] : [said])].join(': ')
@@ -71,7 +71,12 @@ async function sent(run: Run, instance: string): Promise<string | Outcome> {
     if (found !== undefined) return found
     run.check()
     try {
-      const id = await commands.send({ instances: [instance], comment, line, seconds: MIGRATE_SECONDS })
+      const [id = ''] = await commands.send({
+        ...shell(line, MIGRATE_SECONDS),
+        instances: [instance],
+        comment,
+        repeatable: false,
+      })
       await failpoint('full-migrate-sent')
       return id
     } catch (error) {
@@ -88,7 +93,7 @@ async function lookFor(run: Run, comment: string): Promise<string | undefined> {
   const { commands, sleep, pollMs, signal } = run.world
   for (let looks = 0; looks < LOOKS_FOR_SENT; looks++) {
     if (looks > 0) await sleep(pollMs, signal)
-    const found = await commands.find(comment, run.document.at)
+    const found = await commands.find({ document: SHELL_DOCUMENT, comment, since: run.document.at })
     if (found !== undefined) return found
   }
   return undefined

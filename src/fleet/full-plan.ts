@@ -2,6 +2,7 @@ import { refused } from '../errors.ts'
 import type { Group } from '../io/autoscaling-groups.ts'
 import { newBuildId } from '../names.ts'
 import type { DeployWorld } from './deploy-world.ts'
+import { SHELL_DOCUMENT } from './full-check.ts'
 import type { FullRecord } from './full-record.ts'
 
 /** The hook of a stack: what runs once, between the old and the new. */
@@ -67,7 +68,7 @@ export async function planFull(
     await balancers.mayChange(arn)
   }
   const lock = newBuildId()
-  if (migrate) await commands.find(lock, Date.now())
+  if (migrate) await commands.find({ document: SHELL_DOCUMENT, comment: lock, since: Date.now() })
   return {
     sizes: { min, desired, max },
     ...{ protectsNew, suspended, instances, targetGroups, asked },

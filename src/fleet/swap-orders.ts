@@ -1,4 +1,4 @@
-import type { CommandOutput, Invocation } from '../io/ssm-commands.ts'
+import type { CommandResult } from '../io/ssm-commands.ts'
 import { BUSY, NO_PROGRAM, SWAP_DOCUMENT } from '../swap-document.ts'
 import { type InstanceReport, readReport, type ServiceReport } from './swap-report.ts'
 import type { SwapStackWorld } from './swap-world.ts'
@@ -18,6 +18,8 @@ export interface InstanceOutcome extends InstanceReport {
   why?: string
 }
 
+/** An instance that has not taken it by then is gone, or cut off. */
+const DELIVERY_SECONDS = 60
 const ENDED = new Set(['Success', 'Cancelled', 'TimedOut', 'Failed'])
 const LAST_LINES = 5
 
@@ -37,6 +39,9 @@ export async function runOrders(instances: string[], order: Order, world: SwapSt
     instances,
     parameters: { Services, Mode: order.atomic ? 'atomic' : 'each' },
     comment: `bake swap ${project}/${stack}`,
+    deliverySeconds: DELIVERY_SECONDS,
+    // Sent twice, the second waits on the instance, and finds the first one's images.
+    repeatable: true,
   })
   const began = world.now()
   const waiting = new Set(instances)
@@ -47,14 +52,9 @@ export async function runOrders(instances: string[], order: Order, world: SwapSt
       const ended = (await commands.invocations(id)).filter(({ instance, status }) => ENDED.has(status) && waiting.has(instance))
       outcomes.push(
         ...(await Promise.all(
-          ended.map(async (invocation) => {
-            waiting.delete(invocation.instance)
-            const outcome = outcomeOf(
-              invocation,
-              await commands.output(id, invocation.instance),
-              order,
-              (world.now() - began) / 1000,
-            )
+          ended.map(async ({ instance }) => {
+            waiting.delete(instance)
+            const outcome = outcomeOf(await commands.result(id, instance), order, (world.now() - began) / 1000)
             tell(outcome, world)
             return outcome
           }),
@@ -67,8 +67,7 @@ export async function runOrders(instances: string[], order: Order, world: SwapSt
 }
 
 function outcomeOf(
-  { instance, status, detail }: Invocation,
-  { stdout, stderr, code }: CommandOutput,
+  { instance, status, details, code, stdout, stderr }: CommandResult,
   { services: asked }: Order,
   seconds: number,
 ): InstanceOutcome {
@@ -77,7 +76,7 @@ function outcomeOf(
   const silent = Object.keys(asked).filter((service) => !report.services.some((each) => each.service === service))
   if (bad.length === 0 && silent.length === 0 && status === 'Success') return { instance, ...report, seconds }
   const why =
-    bad.length > 0 ? bad.map(whyOf).join('; ') : (CODES[code] ?? [lost(status, detail), ...lastLines(stderr)].join('\n  | '))
+    bad.length > 0 ? bad.map(whyOf).join('; ') : (CODES[code] ?? [lost(status, details), ...lastLines(stderr)].join('\n  | '))
   return { instance, ...report, seconds, why }
 }
 

@@ -1,6 +1,6 @@
 import type { MachineEvent } from '../events.ts'
 import type { Ledger } from '../io/ledger.ts'
-import type { CommandOutput, CommandRequest, Invocation } from '../io/ssm-commands.ts'
+import type { SsmCommands } from '../io/ssm-commands.ts'
 
 /** An instance of a stack. */
 export interface StackInstance {
@@ -20,12 +20,7 @@ export interface SwapStackWorld {
   /** Ids of those that there are now. Throws unknown_group (exit 2). */
   instances(): Promise<string[]>
   describe(instances: string[]): Promise<StackInstance[]>
-  commands: {
-    send(request: CommandRequest): Promise<string[]>
-    invocations(command: string): Promise<Invocation[]>
-    output(command: string, instance: string): Promise<CommandOutput>
-    online(instances: string[]): Promise<Set<string>>
-  }
+  commands: Pick<SsmCommands, 'send' | 'invocations' | 'result' | 'online'>
   documents: { get(name: string): Promise<{ version: string; content: unknown } | undefined> }
   parameters: { put(name: string, value: string): Promise<void>; delete(name: string): Promise<void> }
   /** Beats while a swap goes on. */

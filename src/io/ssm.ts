@@ -6,6 +6,8 @@ type Sdk = typeof import('@aws-sdk/client-ssm')
 interface Connection {
   sdk: Sdk
   client: SSMClient
+  /** Tries once: what has no client token may be done twice otherwise. */
+  once: SSMClient
 }
 
 /** Systems Manager in one region: what its adapters (ssm-*.ts) share. Loads the SDK with the first call. Errors: see ec2-errors.ts. */
@@ -39,11 +41,11 @@ export class Ssm implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const connection = await this.#connection?.catch(() => undefined)
-    connection?.client.destroy()
+    for (const client of connection ? [connection.client, connection.once] : []) client.destroy()
   }
 }
 
 async function connect(region: string): Promise<Connection> {
   const [sdk, options] = await Promise.all([import('@aws-sdk/client-ssm'), awsOptions({ service: 'SSM', region })])
-  return { sdk, client: new sdk.SSMClient(options) }
+  return { sdk, client: new sdk.SSMClient(options), once: new sdk.SSMClient({ ...options, maxAttempts: 1 }) }
 }
