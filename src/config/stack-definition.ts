@@ -29,6 +29,7 @@ export const stack = z.strictObject({
       z.string().regex(/^(?:tag:.+|InstanceIds)$/, 'must be "tag:KEY" or InstanceIds'),
       z.union([scalar, z.array(scalar).min(1)]),
     )
+    .refine((targets) => Object.keys(targets).length > 0, 'must name a tag or InstanceIds')
     .optional()
     .describe('Instances by tag: { "tag:stack": dev-alice }.'),
   autoscaling_group: z.string().min(1).max(255).optional().describe('Name of the group.'),

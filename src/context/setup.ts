@@ -83,7 +83,7 @@ function machineOf({ config }: Project): Pick<SetupTarget, 'machine'> {
 function deployOf({ config }: Project): Pick<SetupTarget, 'deploy'> {
   const groups = config.stacks.flatMap(({ where }) => ('autoscalingGroup' in where ? [where.autoscalingGroup] : []))
   if (config.aws === undefined || groups.length === 0) return {}
-  return { deploy: { region: config.aws.region, groups: [...new Set(groups)] } }
+  return { deploy: { region: config.aws.region, project: config.project, groups: [...new Set(groups)] } }
 }
 
 /** Stacks that are chosen by tags may be swapped unless bake.yaml says no; groups where it says so. */
@@ -92,7 +92,9 @@ function swapOf({ config }: Project): Pick<SetupTarget, 'swap'> {
   const groups: Record<string, string> = {}
   const tags: Record<string, string[]>[] = []
   for (const { name, where, swappable } of config.stacks) {
-    if ('autoscalingGroup' in where && swappable === true) groups[name] = where.autoscalingGroup
+    // A group has one such tag: of the first stack that is it.
+    if ('autoscalingGroup' in where && swappable === true && !Object.values(groups).includes(where.autoscalingGroup))
+      groups[name] = where.autoscalingGroup
     if ('targets' in where && swappable !== false) tags.push(where.targets)
   }
   if (tags.length === 0 && Object.keys(groups).length === 0) return {}

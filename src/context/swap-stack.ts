@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServiceDefinition, StackDefinition } from '../config.ts'
-import { refused } from '../errors.ts'
+import { BakeError, refused } from '../errors.ts'
 import { groupNamed } from '../fleet/deploy-plan.ts'
 import { inOrder } from '../fleet/order.ts'
 import type { Wanted } from '../fleet/swap-plan.ts'
@@ -58,7 +58,9 @@ export async function swapOnAws(
   const heartbeat = stacked.use(new Heartbeat(ledger, owner, { leaseMs }))
   const [groups, instances] = [new Groups(scaling), new Ec2Instances(ec2)]
   const world: SwapStackWorld = {
-    ...{ project: config.project, stack, ledger, owner, by: whoami(), leaseMs, pollMs, signal },
+    ...{ project: config.project, stack, ledger, owner, by: whoami(), leaseMs, pollMs },
+    // Whoever was away for a lease is taken for dead.
+    signal: AbortSignal.any([signal, heartbeat.lost]),
     async instances() {
       if ('local' in where) return []
       if ('targets' in where)
@@ -92,8 +94,9 @@ export async function swapOnAws(
     const failure = stackSwapFailed(stack, swapped)
     return { done: { stack, commit, ...swapped }, ...(failure && { failure }) }
   } catch (error) {
-    if (signal.aborted)
-      world.tell('warning', `what was sent goes on on the instances: the same command goes on from there; bake stacks shows them`)
+    // What is refused (exit 2) was told before anything was sent.
+    if (!(error instanceof BakeError && error.exit === 2))
+      world.tell('warning', 'what was sent goes on on the instances: the same command again goes on from there')
     throw error
   }
 }

@@ -49,7 +49,8 @@ export async function readSwaps(ledger: Ledger, stack: string): Promise<SwapLog>
     if (entry === undefined) continue
     last ??= entry
     if (entry.state === 'closed') break
-    if (entry.state === 'ended') return { next, last, current: entry }
+    // One that failed changed nothing of what is recorded.
+    if (entry.state === 'ended' && entry.status !== 'failed') return { next, last, current: entry }
   }
   return { next, ...(last && { last }) }
 }
@@ -63,8 +64,16 @@ export const appendSwap = (
 ): Promise<boolean> =>
   ledger.create(keys.swap(stack, n), { ...entry, version: 1, at: Date.now(), by, nonce: crypto.randomUUID() })
 
+type Overlay = Pick<Extract<SwapEntry, { state: 'ended' }>, 'images' | 'inputs'>
+
+/** What is swapped comes on top of what was before, as long as it is of the same machine images; else it begins anew. */
+export function merged(current: Overlay | undefined, { images, inputs }: Overlay): Overlay {
+  const known = current && inputs.every((each) => current.inputs.includes(each)) ? current : undefined
+  return { images: { ...known?.images, ...images }, inputs: [...new Set([...(known?.inputs ?? []), ...inputs])].sort() }
+}
+
 /** What is in it (templates/boot/swap.sh.hbs): one fact a line. */
-export const swapText = ({ images: all, inputs }: Pick<Extract<SwapEntry, { state: 'ended' }>, 'images' | 'inputs'>): string =>
+export const swapText = ({ images: all, inputs }: Overlay): string =>
   [
     'bake-swap 1',
     `inputs ${inputs.join(' ')}`,
@@ -88,7 +97,7 @@ export async function closeSwaps(
     const { last, next } = await readSwaps(ledger, stack)
     if (last === undefined) return
     // The parameter first: an instance that joins in between reads nothing, which is right from here on.
-    if (last.state !== 'closed' || last.deployment === deployment) await parameters.delete(swapParameter(project, stack))
+    await parameters.delete(swapParameter(project, stack))
     if (last.state === 'closed') return
     if (await appendSwap(ledger, { stack, n: next }, { state: 'closed', deployment }, by)) return
   }

@@ -6,12 +6,12 @@ import { nameOf } from './deploy-plan.ts'
 import { newest } from './deployments.ts'
 import { type InstanceOutcome, type Order, runOrders } from './swap-orders.ts'
 import { checkArchitectures, checkDocument, type Members, membersOf, type Wanted } from './swap-plan.ts'
-import { appendSwap, readSwaps, type SwapEntry, type SwapLog, swapText } from './swap-record.ts'
+import { appendSwap, merged, readSwaps, type SwapEntry, type SwapLog, swapText } from './swap-record.ts'
 import type { SwapStackWorld } from './swap-world.ts'
 
 export interface StackSwapped {
   instances: InstanceOutcome[]
-  /** Started while the swap went on: they run what the record says. */
+  /** They had no agent yet: those that ask for the record when it is there run what it says. */
   starting: string[]
 }
 
@@ -56,20 +56,32 @@ export async function swapStack(
   const begun = await begin({ commit, images: services }, log, world)
   await failpoint('swap-begun')
   try {
-    // Whoever begins one looks for the other after that: one of the two sees it.
-    await checkNoDeployment(world)
+    // Whoever begins one looks for the other after that: one of the two sees it. Instances may have ended while images were built.
+    const [there] = await Promise.all([world.instances(), checkNoDeployment(world)])
     const order: Order = { services, atomic, version }
-    let outcomes = await runOrders(ready, order, world)
+    let outcomes = await runOrders(
+      ready.filter((id) => there.includes(id)),
+      order,
+      world,
+    )
     for (let round = 1; round < ROUNDS; round++) {
-      const joined = await joinedSince(outcomes, world)
+      const joined = await joinedSince(outcomes, begun, world)
       if (joined.length === 0) break
       outcomes = [...outcomes, ...(await runOrders(joined, order, world))]
     }
     await failpoint('swap-ran')
-    if (atomic && outcomes.some(({ why }) => why !== undefined)) outcomes = await putBack(outcomes, version, world)
+    if (atomic && outcomes.some(({ why }) => why !== undefined)) outcomes = await putBack(outcomes, { version, begun }, world)
     await end(outcomes, { wanted, commit, log: begun }, world)
-    const there = new Set(outcomes.map(({ instance }) => instance))
-    return { instances: outcomes, starting: starting.filter((id) => !there.has(id)) }
+    // They may have asked for the record just before it was there.
+    const late = outcomes.every(({ why }) => why === undefined)
+      ? await joinedSince(outcomes, { next: begun.next + 1 }, world)
+      : []
+    if (late.length > 0) outcomes = [...outcomes, ...(await runOrders(late, order, world))]
+    const asked = new Set(outcomes.map(({ instance }) => instance))
+    const unasked = starting.filter((id) => !asked.has(id))
+    if (unasked.length > 0)
+      world.tell('warning', `${unasked.join(', ')} still start: they may run what they were started with; swap again in a minute`)
+    return { instances: outcomes, starting: unasked }
   } catch (error) {
     // Nobody has to wait for this one's heartbeat to grow old.
     await record(begun, { status: 'failed', commit, images: {}, inputs: [] }, world).catch(() => {})
@@ -96,7 +108,7 @@ async function checkNoDeployment({ ledger, stack }: SwapStackWorld): Promise<voi
     'deployment_open',
     `stack ${stack} is in the middle of a deployment of ${nameOf(last.document.to)}, begun by ${last.document.by}`,
     {
-      next: 'swap when it has ended: bake history    shows it',
+      next: `bake stacks    shows it, and notes its end; swap then`,
       ids: { stack, deployment: String(last.n) },
     },
   )
@@ -133,43 +145,50 @@ const record = (
   { ledger, stack, by }: SwapStackWorld,
 ): Promise<boolean> => appendSwap(ledger, { stack, n: next }, { state: 'ended', ...ended, ...merged(current, ended) }, by)
 
-type Overlay = Pick<Extract<SwapEntry, { state: 'ended' }>, 'images' | 'inputs'>
-const merged = (current: Overlay | undefined, { images, inputs }: Overlay): Overlay => ({
-  images: { ...current?.images, ...images },
-  inputs: [...new Set([...(current?.inputs ?? []), ...inputs])].sort(),
-})
-
 const busy = (stack: string, by: string): BakeError =>
   refused('stack_busy', `stack ${stack} is being swapped by ${by}`, { next: 'wait for it, then swap again', ids: { stack } })
 
-async function joinedSince(outcomes: InstanceOutcome[], world: SwapStackWorld): Promise<string[]> {
+/** Whether nobody has begun anything on the stack since: a deployment, or a swap that took this one for dead. */
+const isOurs = async ({ next }: Pick<SwapLog, 'next'>, { ledger, stack }: SwapStackWorld): Promise<boolean> =>
+  (await readSwaps(ledger, stack)).next === next
+
+async function joinedSince(outcomes: InstanceOutcome[], begun: Pick<SwapLog, 'next'>, world: SwapStackWorld): Promise<string[]> {
   const asked = new Set(outcomes.map(({ instance }) => instance))
   const others = (await world.instances()).filter((id) => !asked.has(id))
-  return others.length === 0 ? [] : [...(await world.commands.online(others))].sort()
+  if (others.length === 0 || !(await isOurs(begun, world))) return []
+  return [...(await world.commands.online(others))].sort()
 }
 
 /** All or nothing: whoever runs the new ones gets back what it ran. */
-async function putBack(outcomes: InstanceOutcome[], version: string, world: SwapStackWorld): Promise<InstanceOutcome[]> {
+async function putBack(
+  outcomes: InstanceOutcome[],
+  { version, begun }: { version: string; begun: SwapLog },
+  world: SwapStackWorld,
+): Promise<InstanceOutcome[]> {
   const before = ({ services }: InstanceOutcome) =>
     Object.fromEntries(
       services.flatMap((each) => (each.status === 'swapped' && each.before ? [[each.service, each.before]] : [])),
     )
   const swapped = outcomes.filter((outcome) => Object.keys(before(outcome)).length > 0)
-  if (swapped.length === 0) return outcomes
+  if (swapped.length === 0 || !(await isOurs(begun, world))) return outcomes
   world.tell('warning', `${world.stack}  not well everywhere: ${swapped.length} instances go back`)
-  const back = (
-    await Promise.all(
-      swapped.map((outcome) => runOrders([outcome.instance], { services: before(outcome), atomic: false, version }, world)),
-    )
-  ).flat()
+  const alike = [...Map.groupBy(swapped, (outcome) => JSON.stringify(before(outcome))).values()]
+  const back = await Promise.all(
+    alike.map((group) =>
+      runOrders(
+        group.map(({ instance }) => instance),
+        { services: before(group[0]!), atomic: false, version },
+        world,
+      ),
+    ),
+  )
+  const undone = new Map(back.flat().map((outcome) => [outcome.instance, outcome]))
   return outcomes.map((outcome) => {
-    const undone = back.find(({ instance }) => instance === outcome.instance)
-    if (undone === undefined) return outcome
-    const services = undone.services.map((each) => ({
-      ...each,
-      status: each.status === 'swapped' ? ('kept' as const) : each.status,
-    }))
-    return { ...undone, services, why: undone.why ?? 'another instance of the stack was not well' }
+    const now = undone.get(outcome.instance)
+    if (now === undefined) return outcome
+    if (now.why !== undefined) return { ...now, why: `could not be put back, the new images may run: ${now.why}` }
+    const services = now.services.map((each) => ({ ...each, status: 'kept' as const }))
+    return { ...now, services, why: 'another instance of the stack was not well' }
   })
 }
 
@@ -187,7 +206,7 @@ async function end(outcomes: InstanceOutcome[], { wanted, commit, log }: Ending,
   const everywhere = wanted.filter((one) => outcomes.every((outcome) => isNew(outcome, one)))
   const overlay = {
     images: Object.fromEntries(everywhere.map(({ service, digest }) => [service, digest])),
-    inputs: outcomes.flatMap((each) => each.inputs ?? []),
+    inputs: everywhere.length === 0 ? [] : outcomes.flatMap((each) => each.inputs ?? []),
   }
   const well = outcomes.every(({ why }) => why === undefined)
   const status = well ? 'swapped' : everywhere.length > 0 ? 'partly' : 'failed'
@@ -200,5 +219,9 @@ async function end(outcomes: InstanceOutcome[], { wanted, commit, log }: Ending,
     return
   }
   await failpoint('swap-recorded')
-  if (everywhere.length > 0) await world.parameters.put(swapParameter(project, stack), swapText(merged(log.current, overlay)))
+  if (everywhere.length === 0) return
+  const name = swapParameter(project, stack)
+  await world.parameters.put(name, swapText(merged(log.current, overlay)))
+  // A deployment that closed the record in between has deleted it already.
+  if (!(await isOurs({ next: log.next + 1 }, world))) await world.parameters.delete(name)
 }

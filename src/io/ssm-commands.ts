@@ -61,6 +61,9 @@ export class SsmCommands {
             Parameters: Object.fromEntries(Object.entries(request.parameters).map(([name, value]) => [name, [value]])),
             Comment: request.comment.slice(0, MOST_COMMENT),
             TimeoutSeconds: request.deliverySeconds,
+            // One that fails stops no other.
+            MaxConcurrency: '100%',
+            MaxErrors: '100%',
           }),
         ),
       )

@@ -34,7 +34,7 @@ const CHANGE = [
 ]
 const BALANCE = ['elasticloadbalancing:DeregisterTargets', 'elasticloadbalancing:RegisterTargets']
 
-export const deployPolicies = ({ region, groups }: SetupDeploy, place: Place): Record<DeployRole, Policy> => {
+export const deployPolicies = ({ region, project, groups }: SetupDeploy, place: Place): Record<DeployRole, Policy> => {
   const { partition, account } = place
   const arn = (group: string) =>
     `arn:${partition}:autoscaling:${region}:${account}:autoScalingGroup:*:autoScalingGroupName/${group}`
@@ -49,7 +49,7 @@ export const deployPolicies = ({ region, groups }: SetupDeploy, place: Place): R
       StringEquals: { 'ssm:resourceTag/aws:autoscaling:groupName': groups },
     }),
     // A deployment takes the place of what was swapped.
-    allow('CloseSwaps', ['ssm:DeleteParameter'], [`arn:${partition}:ssm:${region}:${account}:parameter/bake/*/swap/*`]),
+    allow('CloseSwaps', ['ssm:DeleteParameter'], [`arn:${partition}:ssm:${region}:${account}:parameter/bake/${project}/swap/*`]),
     // Auto Scaling asks whether its caller could launch the version: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
     allow('LaunchVersions', ['ec2:RunInstances'], ['*'], {
       ArnLike: { 'ec2:LaunchTemplate': `arn:${partition}:ec2:${region}:${account}:launch-template/*` },

@@ -10,6 +10,8 @@ export type SwapRole = 'swapper' | 'swappable'
 const LOOK = [
   'autoscaling:DescribeAutoScalingGroups',
   'ec2:DescribeInstances',
+  // What bake stacks shows of a group.
+  'ec2:DescribeLaunchTemplateVersions',
   'ssm:DescribeInstanceInformation',
   'ssm:GetCommandInvocation',
   'ssm:ListCommandInvocations',
@@ -18,7 +20,6 @@ const LOOK = [
 export function swapPolicies({ region, project, groups, tags }: SetupSwap, place: Place): Record<SwapRole, Policy> {
   const { partition, account } = place
   const ssm = (what: string) => `arn:${partition}:ssm:${region}:${account}:${what}`
-  const instances = [`arn:${partition}:ec2:${region}:${account}:instance/*`]
   const parameters = [ssm(`parameter/bake/${project}/swap/*`)]
   const chosen: Record<string, string[]>[] = [
     ...tags,
@@ -29,15 +30,16 @@ export function swapPolicies({ region, project, groups, tags }: SetupSwap, place
     allow('Record', ['s3:PutObject'], place.ledger(['beats/', 'swaps/'])),
     // One document and nothing else: AWS-RunShellScript would be a shell.
     allow('Document', ['ssm:GetDocument', 'ssm:SendCommand'], [ssm(`document/${SWAP_DOCUMENT}`)]),
-    ...chosen.map((filters, n) =>
-      allow(`Instances${n}`, ['ssm:SendCommand'], instances, {
-        StringLike: Object.fromEntries(
-          Object.entries(filters)
-            .filter(([name]) => name.startsWith('tag:'))
-            .map(([name, values]) => [`ssm:resourceTag/${name.slice('tag:'.length)}`, values]),
-        ),
-      }),
-    ),
+    ...chosen.map((filters, n) => {
+      const { InstanceIds: ids = ['*'], ...byTag } = filters
+      const tagged = Object.entries(byTag).map(([name, values]) => [`ssm:resourceTag/${name.slice('tag:'.length)}`, values])
+      return allow(
+        `Instances${n}`,
+        ['ssm:SendCommand'],
+        ids.map((id) => `arn:${partition}:ec2:${region}:${account}:instance/${id}`),
+        tagged.length === 0 ? undefined : { StringLike: Object.fromEntries(tagged) },
+      )
+    }),
     allow('Parameter', ['ssm:DeleteParameter', 'ssm:PutParameter'], parameters),
   ]
   const document = (Statement: Statement[]): Policy => ({ Version: '2012-10-17', Statement })

@@ -68,6 +68,7 @@ export interface SetupMachine {
 
 export interface SetupDeploy {
   region: string
+  project: string
   /** Names of the stacks' auto-scaling groups. */
   groups: string[]
 }

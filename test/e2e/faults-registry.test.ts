@@ -4,7 +4,7 @@ import { existsSync, globSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { portHolder } from '../../src/io/host/port-holder.ts'
 import { parseReference } from '../../src/reference.ts'
 import { waitFor } from '../../src/wait.ts'
@@ -54,7 +54,8 @@ async function expectGivenUp(project: TestProject, code: string) {
   expect(record).toMatchObject({ status: 'failed', failure: { kind: 'world', code, exit: 4 } })
   expect(await states(project)).toEqual(['claimed', 'claimed', 'claimed'].flatMap((state) => [state, `failed: ${code}`]))
   await using queue = await openRawQueue(project.dir)
-  expect(await queue.depth()).toEqual({ visible: 0, inFlight: 0, delayed: 0, dead: 1 })
+  // The record comes first, the message goes then.
+  await vi.waitFor(async () => expect(await queue.depth()).toEqual({ visible: 0, inFlight: 0, delayed: 0, dead: 1 }), 10_000)
   expect(await queue.dead()).toEqual([{ body: expect.stringContaining(record!.build), reason: code }])
 }
 

@@ -159,7 +159,7 @@ test('a build that runs too long is ended: exit 5, not tried again, nothing left
 test('two commits of one branch that finish in the wrong order: the branch tag names the newer', async () => {
   await using project = await makeProject(scratch(), env)
   const older = await project.repo.git('rev-parse', 'HEAD')
-  await using slow = project.start(['worker', '--name', 'slow', '--once'], { env: { BAKE_FAILPOINT: 'pushed:sleep:6000' } })
+  await using slow = project.start(['worker', '--name', 'slow', '--once'], { env: { BAKE_FAILPOINT: 'pushed:sleep:12000' } })
   await slow.waitFor('stderr', /is ready/)
   await using first = project.start(['image'])
   await slow.waitFor('stderr', /"failpoint":"pushed"/)

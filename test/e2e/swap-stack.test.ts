@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { TerminateInstancesCommand } from '@aws-sdk/client-ec2'
 import { GetParameterCommand, SSMClient, UpdateDocumentCommand, UpdateDocumentDefaultVersionCommand } from '@aws-sdk/client-ssm'
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { readSwaps } from '../../src/fleet/swap-record.ts'
@@ -29,6 +30,7 @@ beforeAll(async () => {
 beforeEach(() => {
   world.commands.lost.clear()
   world.commands.denied.clear()
+  world.commands.ended.clear()
 })
 afterAll(async () => {
   await world[Symbol.asyncDispose]()
@@ -116,7 +118,7 @@ describe('bake swap of a group', () => {
       instances: [{ instance: first }, { instance: second, why: 'web: what ran before runs again: it answers 500' }],
       error: { code: 'swap_failed', message: expect.stringContaining(`1 of 2 instances: ${second}: web: what ran before`) },
     })
-    expect(await current()).toMatchObject({ status: 'failed', images: {} })
+    expect(await current()).toBeUndefined()
     expect(await parameter()).toBeUndefined()
   })
 
@@ -156,6 +158,47 @@ describe('bake swap of a group', () => {
       ],
       error: { code: 'swap_failed' },
     })
+  })
+
+  test('one that ended before it was asked keeps nobody else from being asked', async () => {
+    const [first, second] = await newStack()
+    world.commands.ended.add(second!)
+    const result = await swap('v2')
+    expect(JSON.parse(result.stdout)).toMatchObject({
+      instances: [
+        { instance: first, services: [{ status: 'swapped' }] },
+        { instance: second, why: expect.stringContaining('gone, or cut off') },
+      ],
+    })
+  })
+
+  test('one that ends while it is asked is not waited for', async () => {
+    const [first, second] = await newStack()
+    await world.setStacks(`  ${stack}: { targets: { InstanceIds: [${first}, ${second}] } }\n`)
+    world.commands.agents.set(second!, async () => {
+      await world.ec2.client().send(new TerminateInstancesCommand({ InstanceIds: [second!] }))
+      return await new Promise(() => {})
+    })
+    const result = await swap('v2')
+    expect(JSON.parse(result.stdout)).toMatchObject({
+      instances: [
+        { instance: first, services: [{ status: 'swapped' }] },
+        { instance: second, why: 'the instance is gone' },
+      ],
+    })
+  })
+
+  test('of other machine images begins a new record', async () => {
+    const ids = await newStack()
+    expect(await swap('v2')).toMatchObject({ code: 0 })
+    const inputs = sha256('the machine image of v2')
+    const other: Agent = async (script) => {
+      const ran = await well(script)
+      return { ...ran, stdout: ran.stdout.replace(INPUTS, inputs) }
+    }
+    for (const id of ids) world.commands.agents.set(id, other)
+    expect(await swap('v3')).toMatchObject({ code: 0 })
+    expect(await current()).toMatchObject({ images: { web: digestOf('v3') }, inputs: [inputs] })
   })
 
   test('two at once: the second is refused; what was killed is gone on from', async () => {

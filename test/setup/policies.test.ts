@@ -6,7 +6,7 @@ import { type Policy, policiesFor, policyNotes, type Role } from '../../src/setu
 import type { DeployRole } from '../../src/setup/policies-deploy.ts'
 import type { MachineRole } from '../../src/setup/policies-machine.ts'
 import type { SwapRole } from '../../src/setup/policies-swap.ts'
-import type { SetupTarget } from '../../src/setup/types.ts'
+import type { SetupSwap, SetupTarget } from '../../src/setup/types.ts'
 
 const target: SetupTarget = {
   partition: 'aws',
@@ -26,8 +26,13 @@ const target: SetupTarget = {
 const policies = policiesFor(target)
 /** The roles of machine images besides. */
 const machine = { project: 'shop', region: 'us-east-1', copies: ['eu-west-1'], kmsKey: 'alias/shop', launchTemplate: 'shop-web' }
-const deploy = { region: 'us-east-1', groups: ['shop-web'] }
-const swap = { region: 'us-east-1', project: 'shop', groups: { dev: 'shop-dev' }, tags: [{ 'tag:stack': ['dev-alice'] }] }
+const deploy = { region: 'us-east-1', project: 'shop', groups: ['shop-web'] }
+const swap: SetupSwap = {
+  region: 'us-east-1',
+  project: 'shop',
+  groups: { dev: 'shop-dev' },
+  tags: [{ 'tag:stack': ['dev-alice'] }, { InstanceIds: ['i-1'] }],
+}
 type AnyRole = Role | MachineRole | DeployRole | SwapRole
 const all = policiesFor({ ...target, machine, deploy, swap }) as Record<AnyRole, Policy>
 const actions = (policy: Policy) => policy.Statement.flatMap(({ Action }) => Action)
@@ -287,6 +292,7 @@ describe('what each may reach', () => {
     expect(sends.map(({ Resource, Condition }) => [Resource, Condition])).toEqual([
       [['arn:aws:ssm:us-east-1:123456789012:document/bake-swap'], undefined],
       [['arn:aws:ec2:us-east-1:123456789012:instance/*'], { StringLike: { 'ssm:resourceTag/stack': ['dev-alice'] } }],
+      [['arn:aws:ec2:us-east-1:123456789012:instance/i-1'], undefined],
       [
         ['arn:aws:ec2:us-east-1:123456789012:instance/*'],
         { StringLike: { 'ssm:resourceTag/aws:autoscaling:groupName': ['shop-dev'] } },

@@ -18,6 +18,8 @@ export interface TestRunCommand extends Gaps {
   readonly agents: Map<string, Agent>
   /** Instances that are lost as soon as they have a command. */
   readonly lost: Set<string>
+  /** Instances that ended since they were looked at: a command that names one is refused as a whole. */
+  readonly ended: Set<string>
   readonly denied: Set<string>
   readonly sent: { instances: string[]; parameters: Record<string, string>; comment: string; version: string }[]
 }
@@ -44,7 +46,7 @@ const MOST_OUTPUT = 24_000
 
 export async function startRunCommand(moto: string): Promise<TestRunCommand> {
   const agents = new Map<string, Agent>()
-  const [lost, denied, unknown] = [new Set<string>(), new Set<string>(), [] as string[]]
+  const [lost, denied, ended, unknown] = [new Set<string>(), new Set<string>(), new Set<string>(), [] as string[]]
   const sent: TestRunCommand['sent'] = []
   const commands = new Map<string, Map<string, Invocation>>()
 
@@ -62,7 +64,7 @@ export async function startRunCommand(moto: string): Promise<TestRunCommand> {
       if (allowedValues?.includes(value) === false || (allowedPattern && !new RegExp(allowedPattern).test(value)))
         return refusal('InvalidParameters', `${name} is not allowed: ${value}`)
     }
-    const known = instances.filter((id) => agents.has(id))
+    const known = instances.filter((id) => agents.has(id) && !ended.has(id))
     if (known.length < instances.length) return refusal('InvalidInstanceId', 'Instances not in a valid state for account')
     const defaults = Object.entries(document.parameters).map(([name, { default: value = '' }]) => [name, value])
     const values = { ...Object.fromEntries(defaults), ...given } as Record<string, string>
@@ -153,7 +155,7 @@ export async function startRunCommand(moto: string): Promise<TestRunCommand> {
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('no port')
   return {
-    ...{ agents, lost, denied, sent },
+    ...{ agents, lost, denied, ended, sent },
     endpoint: `http://127.0.0.1:${address.port}`,
     async [Symbol.asyncDispose]() {
       server.close()
