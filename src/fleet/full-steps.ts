@@ -41,12 +41,20 @@ export async function suspend(run: Run): Promise<void> {
   checkUnchanged(run, await run.group())
 }
 
-/** From here on it changes nothing by itself; until here it might have. Throws GivenUp. */
-function checkUnchanged({ full }: Run, { instances, desired }: Group): void {
-  const is = idsOf(instances).sort().join(' ')
-  if (desired !== full.sizes.desired || is !== [...full.instances].sort().join(' '))
-    throw new GivenUp(`the group has changed since this was planned: ${desired} instances are wanted, ${is} are there`)
+/** From here on it changes nothing by itself; until here it, or a person, might have. Throws GivenUp. */
+function checkUnchanged({ full, document }: Run, group: Group): void {
+  const { sizes, protectsNew, instances } = full
+  const was = told({ ...sizes, protectsNew }, instances, String(document.from.template.version))
+  const is = told(group, idsOf(group.instances), group.template?.version)
+  if (is !== was) throw new GivenUp(`the group has changed since this was planned: it was ${was}; it is ${is}`)
 }
+
+const told = (
+  { min, desired, max, protectsNew }: Pick<Group, 'min' | 'desired' | 'max' | 'protectsNew'>,
+  instances: string[],
+  version: string | undefined,
+): string =>
+  `${desired} instances (${min} to ${max}${protectsNew ? ', new ones protected' : ''}) of version ${version}: ${[...instances].sort().join(' ')}`
 
 /** Once the new version is the group's, all that it launches is new. */
 export async function double(run: Run): Promise<void> {
@@ -179,10 +187,20 @@ export async function removeNew(run: Run): Promise<void> {
   })
 }
 
-/** All as it was but for the version, or with that when it went back. */
+/** All as it was but for the version, or with that when it went back. What this deployment never changed is left to whoever did. */
 export async function restore(run: Run): Promise<void> {
-  const { sizes, protectsNew, suspended } = run.full
+  const { suspended } = run.full
   const group = await run.group()
+  const resumed = [...SUSPENDED, 'Launch' as const].filter(
+    (process) => group.suspended.includes(process) && !suspended.includes(process),
+  )
+  if (run.at.has('doubling')) await restoreSizes(run, group)
+  run.check()
+  if (resumed.length > 0) await run.world.groups.resume(group.name, resumed)
+}
+
+async function restoreSizes(run: Run, group: Group): Promise<void> {
+  const { sizes, protectsNew } = run.full
   const is = { min: group.min, desired: group.desired, max: group.max, protectsNew: group.protectsNew }
   const was = { ...sizes, protectsNew }
   run.check()
@@ -190,9 +208,4 @@ export async function restore(run: Run): Promise<void> {
   const fresh = idsOf(newOf(run, group).filter((instance) => instance.protected))
   run.check()
   if (!protectsNew && fresh.length > 0) await run.world.changes.protect(group.name, fresh, false)
-  const resumed = [...SUSPENDED, 'Launch' as const].filter(
-    (process) => group.suspended.includes(process) && !suspended.includes(process),
-  )
-  run.check()
-  if (resumed.length > 0) await run.world.groups.resume(group.name, resumed)
 }

@@ -1,0 +1,44 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, test } from 'vitest'
+import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
+import type { NewStep } from '../../src/fleet/deployments.ts'
+import { runFull } from '../../src/fleet/full.ts'
+import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
+import { begun, worldOf } from '../support/full-log.ts'
+import { GroupDouble } from '../support/full-group-double.ts'
+
+let ledger: DirectoryLedger
+let double: GroupDouble
+let told: string[]
+beforeEach(async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'bake-full-'))
+  ledger = new DirectoryLedger(dir)
+  double = new GroupDouble()
+  told = []
+  return () => rm(dir, { recursive: true, maxRetries: 3 })
+})
+
+const world = (more: Partial<DeployWorld> = {}) =>
+  worldOf(ledger, { ...double.world(), tell: (_, text) => void told.push(text), ...more })
+/** From after these steps to its end. */
+const go = async (steps: NewStep[], more: Parameters<typeof begun>[2] = {}) =>
+  (await runFull(await begun(ledger, [...steps], { migrate: undefined, ...more }), world())).ended
+
+const SUSPENDED = ['AddToLoadBalancer', 'AlarmNotification', 'AZRebalance', 'HealthCheck', 'ReplaceUnhealthy', 'ScheduledActions']
+
+describe('what somebody else changed before the suspension stays, and ends it:', () => {
+  test.each([
+    ['desired', { desired: 3, max: 3 }],
+    ['min', { min: 2 }],
+    ['max', { max: 5 }],
+    ['protection', { protectsNew: true }],
+    ['version', { template: { id: 'lt-1', name: 'web', version: '9' } }],
+  ])('%s', async (_, changed) => {
+    Object.assign(double.group, changed, { suspended: SUSPENDED })
+    expect(await go([{ step: 'suspending' }])).toMatchObject({ status: 'rolled-back' })
+    expect(double.group).toMatchObject({ ...changed, suspended: [] })
+    expect(double.changes).toEqual(['resume'])
+  })
+})
