@@ -4,7 +4,7 @@ import type { DeployWorld } from './deploy-world.ts'
 import type { Ended, Full } from './deployments.ts'
 import { migrateOnce } from './full-migrate.ts'
 import { GivenUp, GroupGone, isRefusal, Run, Turned } from './full-run.ts'
-import { canGoBack, commandOf, isDown, reached, standing } from './full-state.ts'
+import { canGoBack, commandOf, goesBack, isDown, mayBeUndone, reached, standing, undoneBy } from './full-state.ts'
 import { checkNew, double, drainOld, registerNew, removeNew, reregisterOld, restore, retireOld, suspend } from './full-steps.ts'
 import { closeSwaps } from './swap-record.ts'
 
@@ -29,7 +29,9 @@ async function drive(run: Run): Promise<Full> {
   let why: unknown
   for (;;) {
     try {
-      if (!run.at.has('rolling-back')) return await forward(run)
+      if (!goesBack(run.at)) return await forward(run)
+      // Who said that migrate is undone may have ended before that.
+      if (!run.at.has('rolling-back')) await run.record({ step: 'rolling-back' })
       const ended = await back(run)
       // Of a permission that lacks the action is told, and how to get it.
       if (isRefusal(why)) throw why
@@ -38,7 +40,7 @@ async function drive(run: Run): Promise<Full> {
       if (error instanceof Turned) continue
       if (error instanceof GroupGone) return await end(run, { step: 'ended', status: 'failed', reason: error.message })
       if (error === why || !(error instanceof GivenUp || isRefusal(error))) throw error
-      if (run.at.has('rolling-back') || !canGoBack(run.at)) throw stuck(run.at, error)
+      if (goesBack(run.at) || !canGoBack(run.at)) throw stuck(run.at, error)
       why = error
       run.tell('warning', `${error.message}: it goes back`)
       await run.record({ step: 'rolling-back', reason: error.message }).catch(unlessTurned)
@@ -82,11 +84,14 @@ const unlessTurned = (error: unknown): void => {
 }
 
 /** It can neither go on nor back. What AWS has refused is told as it is. */
-function stuck({ n, document }: Full, error: Error): Error {
+function stuck(at: Full, error: Error): Error {
   if (!(error instanceof GivenUp)) return error
+  const { n, document } = at
   const { stack, to } = document
-  return failed('deploy_stuck', `the deployment of ${nameOf(to)} to ${stack} stands still: ${error.message}`, {
-    next: 'mend what it waits for, then run the same command: it goes on from there',
+  const down = isDown(at) ? ' in its outage' : ''
+  const back = !goesBack(at) && mayBeUndone(at) ? `. ${undoneBy(document)}` : ''
+  return failed('deploy_stuck', `the deployment of ${nameOf(to)} to ${stack} stands still${down}: ${error.message}`, {
+    next: `mend what it waits for, then run the same command: it goes on from there${back}`,
     ids: { stack, deployment: String(n) },
   })
 }

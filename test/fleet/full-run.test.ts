@@ -6,7 +6,7 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
 import { type Full, type NewStep, refresh, take } from '../../src/fleet/deployments.ts'
 import { answer } from '../../src/fleet/full-answer.ts'
-import { canGoBack, standing } from '../../src/fleet/full-state.ts'
+import { canGoBack, goesBack, standing } from '../../src/fleet/full-state.ts'
 import { turnRound } from '../../src/fleet/rollback.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
 import { begun as begin, claim as claimAs, worldOf as world } from '../support/full-log.ts'
@@ -75,6 +75,25 @@ describe('migrate decides which way is left:', () => {
     expect(canGoBack(at)).toBe(true)
     await take(ledger, at, MIGRATING[2]!, 'ann@here')
     await expect(turnRound(at, worldOf())).rejects.toMatchObject({ code: 'migrate_begun' })
+  })
+
+  test('a migration that went well can be called undone until the old instances go; nothing turns it after that', async () => {
+    const at = await begun(...MIGRATING, { step: 'migrated', outcome: 'done' }, { step: 'registering' })
+    await expect(answer(at, true, worldOf())).rejects.toMatchObject({ code: 'nothing_to_answer' })
+    await expect(turnRound(at, worldOf())).rejects.toMatchObject({ next: expect.stringContaining('--migrate-undone') })
+    const undone = await answer(at, false, worldOf())
+    expect([canGoBack(undone), goesBack(undone)]).toEqual([true, true])
+    await expect(answer(undone, true, worldOf())).rejects.toMatchObject({ message: expect.stringContaining('undone') })
+  })
+
+  test('a word of another counts until it is acted on: the newest', async () => {
+    const at = await begun(...MIGRATING, { step: 'migrated', outcome: 'failed' }, { step: 'answered', migrated: true })
+    expect(canGoBack(await answer(at, false, worldOf()))).toBe(true)
+  })
+
+  test('with the old instances gone nothing can be called undone', async () => {
+    const at = await begun(...MIGRATING, { step: 'migrated', outcome: 'done' }, { step: 'retiring' })
+    await expect(answer(at, false, worldOf())).rejects.toMatchObject({ code: 'nothing_to_answer' })
   })
 
   test('a word on it counts once, and only when it is asked for', async () => {

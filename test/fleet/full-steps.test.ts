@@ -7,7 +7,7 @@ import type { NewStep } from '../../src/fleet/deployments.ts'
 import { runFull } from '../../src/fleet/full.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
 import { begun, worldOf } from '../support/full-log.ts'
-import { GroupDouble } from '../support/full-group-double.ts'
+import { GroupDouble, instanceOf } from '../support/full-group-double.ts'
 
 let ledger: DirectoryLedger
 let double: GroupDouble
@@ -41,4 +41,28 @@ describe('what somebody else changed before the suspension stays, and ends it:',
     expect(double.group).toMatchObject({ ...changed, suspended: [] })
     expect(double.changes).toEqual(['resume'])
   })
+})
+
+/** Up to the migration, which failed, of two new instances. */
+const MIGRATED: NewStep[] = [
+  ...([{ step: 'suspending' }, { step: 'doubling' }, { step: 'checking' }] as const),
+  { step: 'draining', instances: ['i-3', 'i-4'] },
+  { step: 'migrating', instance: 'i-3' },
+  { step: 'migrated', outcome: 'failed' },
+]
+const doubled = () =>
+  Object.assign(double.group, {
+    ...{ desired: 4, max: 4, protectsNew: true, suspended: SUSPENDED, template: { id: 'lt-1', name: 'web', version: '2' } },
+    instances: [
+      ...double.group.instances,
+      ...['i-3', 'i-4'].map((id) => instanceOf(id, 2, { protected: true })),
+    ],
+  })
+const balanced = { targetGroups: [{ arn: 'a/web/1', name: 'web', drainSeconds: 0 }] }
+
+test('who said that migrate is undone and died before the next step: it goes back all the same', async () => {
+  doubled()
+  expect(await go([...MIGRATED, { step: 'answered', migrated: false }])).toMatchObject({ status: 'rolled-back' })
+  expect(double.group).toMatchObject({ desired: 2, max: 2, template: { version: '1' }, suspended: [], protectsNew: false })
+  expect(double.group.instances.map(({ id }) => id)).toEqual(['i-1', 'i-2'])
 })
