@@ -1,3 +1,4 @@
+import { uptime } from 'node:os'
 import { BakeError, unavailable } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
 import type { Group } from '../io/autoscaling-groups.ts'
@@ -13,6 +14,9 @@ const HEIRS_WAIT = 2
 const OUT_OF_REACH_MS = 10 * 60_000
 /** That nothing has changed is told too. */
 const TELL_AGAIN_MS = 60_000
+
+/** Goes on while the machine sleeps, as the ledger's clock does: who wakes up late knows it. */
+const sinceBootMs = () => uptime() * 1000
 
 /** Somebody's step came first, such as a wish to have it back: what is next has to be thought of anew. */
 export class Turned extends Error {}
@@ -66,7 +70,7 @@ export class Run implements AsyncDisposable {
   static async #claim(at: Full, world: DeployWorld): Promise<Run | undefined> {
     const { by, leaseMs, process } = world
     const owner = `${at.document.stack}.${crypto.randomUUID()}`
-    const beat = new Heartbeat(world.ledger, owner, { leaseMs })
+    const beat = new Heartbeat(world.ledger, owner, { leaseMs, now: sinceBootMs })
     await beat.start()
     const claimed = await tryTake(world.ledger, at, { step: 'claimed', owner, leaseMs: leaseMs * HEIRS_WAIT, process }, by).catch(
       async (error) => {

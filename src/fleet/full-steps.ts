@@ -1,7 +1,7 @@
 import type { Group, GroupInstance } from '../io/autoscaling-groups.ts'
 import type { Process } from '../scaling-processes.ts'
 import { askNew } from './full-check.ts'
-import { GivenUp, type Run } from './full-run.ts'
+import { GivenUp, GroupGone, type Run, type Waiting } from './full-run.ts'
 import { isRefused } from './refreshes.ts'
 
 /** The steps of a `full` deployment. Each looks at what there is first, so that it can be taken again by whoever doesn't know whether it was. */
@@ -86,10 +86,13 @@ export async function checkNew(run: Run): Promise<string[]> {
 }
 
 /** The outage starts. */
-export async function drainOld(run: Run): Promise<void> {
-  const { targetGroups, instances } = run.full
+export const drainOld = (run: Run): Promise<void> => drain(run, run.full.instances, 'the old instances to drain')
+
+/** Deregisters them, and waits until none answers a request any more. Throws GivenUp. */
+async function drain(run: Run, instances: string[], what: string): Promise<void> {
+  const { targetGroups } = run.full
   const drainSeconds = Math.max(0, ...targetGroups.map((each) => each.drainSeconds))
-  await run.until({ what: 'the old instances to drain', deadlineMs: drainSeconds * 1000 + SLACK_MS }, async () => {
+  await run.until({ what, deadlineMs: drainSeconds * 1000 + SLACK_MS }, async () => {
     let left = 0
     for (const { arn } of targetGroups) {
       const targets = (await run.world.balancers.targets(arn)).filter(({ id }) => instances.includes(id))
@@ -102,30 +105,42 @@ export async function drainOld(run: Run): Promise<void> {
   })
 }
 
-/** The outage ends. Auto Scaling registers none that it launched while AddToLoadBalancer was suspended, not even when it is resumed. Throws GivenUp. */
-export const registerNew = (run: Run): Promise<void> =>
-  serve(run, run.fresh, { what: 'the new instances to be healthy behind the load balancer', deadlineMs: HEALTHY_MS })
+/**
+ * The outage ends. Auto Scaling registers none that it launched while AddToLoadBalancer was suspended, not even when it is resumed: neither what a person lets it
+ * launch in the place of a new one that died. Throws GivenUp.
+ */
+export async function registerNew(run: Run): Promise<void> {
+  const waiting = { what: 'the new instances to be healthy behind the load balancer', deadlineMs: HEALTHY_MS }
+  await serve(run, waiting, async () => {
+    const group = await run.group()
+    const wanted = group.desired - oldOf(run, group).length
+    const instances = idsOf(newOf(run, group).filter(({ lifecycle }) => lifecycle === 'InService'))
+    return { instances, missing: Math.max(0, wanted - instances.length) }
+  })
+}
+
+/** Who is to serve, and how many are to come yet. */
+type Servers = () => Promise<{ instances: string[]; missing: number }>
 
 /** Registers instances that aren't, and waits until they are healthy. */
-async function serve(run: Run, instances: string[], waiting: { what: string; deadlineMs: number }): Promise<void> {
+async function serve(run: Run, waiting: Waiting, servers: Servers): Promise<void> {
   const { balancers } = run.world
   await run.until(waiting, async () => {
-    const problems: string[] = []
+    const { instances, missing: toCome } = await servers()
+    const problems = toCome === 0 ? [] : [`${toCome} still to be launched`]
     for (const { arn, name } of run.full.targetGroups) {
       const targets = await balancers.targets(arn)
       const there = new Map(targets.map((target) => [target.id, target]))
       const missing = instances.filter((id) => there.get(id) === undefined || there.get(id)!.state.endsWith('draining'))
       run.check()
       // Right after its launch a load balancer doesn't know an instance yet.
-      const known = missing.length === 0 || (await balancers.register(arn, missing))
+      const unknown = missing.length === 0 ? undefined : await balancers.register(arn, missing)
       const sick = instances.flatMap((id) => {
         const target = there.get(id)
         return target && servesOr(target) ? [] : [target]
       })
       if (sick.length === 0) continue
-      const why = known
-        ? (sick.find((target) => target?.description)?.description ?? '')
-        : 'the load balancer does not know them all yet'
+      const why = unknown ?? sick.find((target) => target?.description)?.description ?? ''
       problems.push(`${instances.length - sick.length} of ${instances.length} in ${name}${why === '' ? '' : ` (${why})`}`)
     }
     return problems.length === 0 ? true : problems.join(', ')
@@ -156,21 +171,43 @@ async function terminate(run: Run, instances: GroupInstance[]): Promise<string> 
   return `${instances.length} left`
 }
 
-/** What serves must serve before anything else is taken away. */
+/** What served must serve again before anything is terminated; and never beside the new release. Throws GivenUp. */
 export async function reregisterOld(run: Run): Promise<void> {
-  const { targetGroups } = run.full
+  // It may have gone back from after registering, also by a person's word.
+  const fresh = idsOf(newOf(run, await run.group()))
+  await drain(run, [...new Set([...run.fresh, ...fresh])], 'the new instances to drain').catch(unlessOver(run))
   const waiting = { what: 'the old instances to serve again', deadlineMs: AGAIN_MS }
-  const old = idsOf(oldOf(run, await run.group()))
+  const servers = async () => ({ instances: idsOf(oldOf(run, await run.group())), missing: 0 })
   // Those that weren't healthy before are no reason to keep the new ones.
-  await serve(run, old, waiting).catch((error: unknown) => {
-    if (!(error instanceof GivenUp)) throw error
-    run.tell('warning', error.message)
+  await serve(run, waiting, servers).catch(unlessOver(run))
+  const { instances: old } = await servers()
+  if (old.length === 0) return run.tell('warning', 'no old instance is left: the group is to launch what it had')
+  const nobody = await unserved(run, (id) => old.includes(id))
+  if (nobody !== undefined)
+    throw new GivenUp(`none of the old instances (${old.join(', ')}) is registered with ${nobody}: terminate those that are dead`)
+}
+
+/** When nothing of the old is left the group launches it anew: until somebody serves it isn't over. Throws GivenUp. */
+export async function awaitServed(run: Run): Promise<void> {
+  const waiting = { what: 'an instance to serve', deadlineMs: HEALTHY_MS }
+  await run.until(waiting, async () => {
+    const nobody = await unserved(run, () => true)
+    return nobody === undefined ? true : `none is registered with ${nobody}`
   })
-  for (const { arn } of targetGroups) {
-    const others = (await run.world.balancers.targets(arn)).filter(({ id }) => run.fresh.includes(id))
-    run.check()
-    if (others.length > 0) await run.world.balancers.deregister(arn, others)
+}
+
+/** Name of a target group that none of the instances is registered with. */
+async function unserved(run: Run, isMeant: (id: string) => boolean): Promise<string | undefined> {
+  for (const { arn, name } of run.full.targetGroups) {
+    const targets = await run.world.balancers.targets(arn)
+    if (!targets.some(({ id, state }) => isMeant(id) && !state.endsWith('draining'))) return name
   }
+  return undefined
+}
+
+const unlessOver = (run: Run) => (error: unknown) => {
+  if (!(error instanceof GivenUp) || error instanceof GroupGone) throw error
+  run.tell('warning', error.message)
 }
 
 /** With Launch suspended, what is terminated by its id isn't replaced, and the group never has to choose what to take away. */

@@ -5,7 +5,7 @@ import type { Ended, Full } from './deployments.ts'
 import { migrateOnce } from './full-migrate.ts'
 import { GivenUp, GroupGone, isRefusal, Run, Turned } from './full-run.ts'
 import { canGoBack, commandOf, goesBack, isDown, mayBeUndone, reached, standing, undoneBy } from './full-state.ts'
-import { checkNew, double, drainOld, registerNew, removeNew, reregisterOld, restore, retireOld, suspend } from './full-steps.ts'
+import { awaitServed, checkNew, double, drainOld, registerNew, removeNew, reregisterOld, restore, retireOld, suspend } from './full-steps.ts'
 import { closeSwaps } from './swap-record.ts'
 
 /**
@@ -71,6 +71,7 @@ async function back(run: Run): Promise<Full> {
   if (run.at.has('draining')) await run.step('reregistering', reregisterOld)
   if (run.at.has('doubling')) await run.step('removing', removeNew)
   await run.step('restoring', restore)
+  if (run.at.has('draining')) await awaitServed(run)
   return await end(run, { step: 'ended', status: 'rolled-back', ...why })
 }
 

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
 import type { NewStep } from '../../src/fleet/deployments.ts'
 import { runFull } from '../../src/fleet/full.ts'
@@ -19,6 +19,8 @@ beforeEach(async () => {
   told = []
   return () => rm(dir, { recursive: true, maxRetries: 3 })
 })
+
+afterEach(() => void vi.useRealTimers())
 
 const world = (more: Partial<DeployWorld> = {}) =>
   worldOf(ledger, { ...double.world(), tell: (_, text) => void told.push(text), ...more })
@@ -65,4 +67,43 @@ test('who said that migrate is undone and died before the next step: it goes bac
   expect(await go([...MIGRATED, { step: 'answered', migrated: false }])).toMatchObject({ status: 'rolled-back' })
   expect(double.group).toMatchObject({ desired: 2, max: 2, template: { version: '1' }, suspended: [], protectsNew: false })
   expect(double.group.instances.map(({ id }) => id)).toEqual(['i-1', 'i-2'])
+})
+
+describe('one that EC2 has lost, and the group still lists,', () => {
+  test('is replaced by a person: what the group has then serves, and nobody waits for the dead one', async () => {
+    doubled()
+    double.dead.add('i-4')
+    let looks = 0
+    double.onLook = () => {
+      if (looks++ !== 5) return
+      expect(told.at(-1)).toMatch(/1 of 2 in web \(i-4 is not in a running state\)/)
+      const { instances } = double.group
+      double.group = { ...double.group, instances: [...instances.slice(0, 3), instanceOf('i-5', 2, { protected: true })] }
+    }
+    const steps = MIGRATED.slice(0, 4)
+    expect(await go([...steps, { step: 'registering' }], balanced)).toMatchObject({ status: 'deployed' })
+    expect([...double.targets]).toEqual([
+      ['i-3', 'healthy'],
+      ['i-5', 'healthy'],
+    ])
+  })
+
+  test('and nothing else of the old is left: the new are not taken away', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    doubled()
+    for (const id of ['i-1', 'i-2']) double.dead.add(id)
+    double.targets.set('i-3', 'healthy')
+    double.onLook = () => void vi.advanceTimersByTime(60_000)
+    const went = go([...MIGRATED.slice(0, 4), { step: 'registering' }, { step: 'rolling-back' }], balanced)
+    await expect(went).rejects.toMatchObject({ code: 'deploy_stuck', exit: 3, message: expect.stringContaining('i-1, i-2') })
+    expect(double.changes).toEqual(['deregister i-3'])
+  })
+})
+
+test('the two releases never serve beside each other on the way back', async () => {
+  doubled()
+  for (const id of ['i-3', 'i-4']) double.targets.set(id, 'healthy')
+  const steps = [...MIGRATED.slice(0, 4), { step: 'registering' }, { step: 'rolling-back' }] as NewStep[]
+  expect(await go(steps, balanced)).toMatchObject({ status: 'rolled-back' })
+  expect(double.changes.slice(0, 4)).toEqual(['deregister i-3', 'deregister i-4', 'register i-1', 'register i-2'])
 })
