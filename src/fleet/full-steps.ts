@@ -1,7 +1,9 @@
+import { BakeError, messageOf } from '../errors.ts'
 import type { Group, GroupInstance } from '../io/autoscaling-groups.ts'
 import type { Process } from '../scaling-processes.ts'
 import { askNew } from './full-check.ts'
-import { GivenUp, GroupGone, type Run, type Waiting } from './full-run.ts'
+import { idsOf, newOf, oldOf } from './full-instances.ts'
+import { GivenUp, type Run } from './full-run.ts'
 import { isRefused } from './refreshes.ts'
 
 /** The steps of a `full` deployment. Each looks at what there is first, so that it can be taken again by whoever doesn't know whether it was. */
@@ -19,25 +21,18 @@ const SUSPENDED: readonly Process[] = [
 const NEW_MS = 30 * 60_000
 /** Looks at which Auto Scaling says the same trouble: it tries again by itself, but not for ever. */
 const LOOKS_OF_TROUBLE = 24
-/** Health checks of a load balancer take minutes at most: 10 × 300 s is the slowest that there is. */
-const HEALTHY_MS = 55 * 60_000
-/** Instances that are to serve again were well a while ago. */
-const AGAIN_MS = 15 * 60_000
-const SLACK_MS = 5 * 60_000
 const TERMINATED_MS = 15 * 60_000
+/** Auto Scaling ends one activity of a group before it takes another. */
+const BUSY_MS = 30 * 60_000
+/** A launch that was begun before Launch was suspended shows its instance a little later. */
+const LOOKS_WITHOUT_NEW = 4
 
-const leaves = ({ lifecycle }: GroupInstance): boolean => lifecycle.startsWith('Terminat')
-const idsOf = (instances: { id: string }[]): string[] => instances.map(({ id }) => id)
-const newOf = (run: Run, { instances }: Group): GroupInstance[] =>
-  instances.filter((each) => !run.full.instances.includes(each.id) && !leaves(each))
-const oldOf = (run: Run, { instances }: Group): GroupInstance[] =>
-  instances.filter((each) => run.full.instances.includes(each.id) && !leaves(each))
 
 export async function suspend(run: Run): Promise<void> {
   const { name, suspended } = await run.group()
   const missing = SUSPENDED.filter((process) => !suspended.includes(process))
   run.check()
-  if (missing.length > 0) await run.world.groups.suspend(name, missing)
+  if (missing.length > 0) await change(run, () => run.world.groups.suspend(name, missing))
   checkUnchanged(run, await run.group())
 }
 
@@ -64,8 +59,26 @@ export async function double(run: Run): Promise<void> {
   const desired = sizes.desired * 2
   if (group.template?.version === String(template.version) && group.desired >= desired && group.protectsNew) return
   run.check()
-  await run.world.changes.update(group.name, { template, desired, max: Math.max(sizes.max, desired), protectsNew: true })
+  const max = Math.max(sizes.max, desired)
+  await change(run, () => run.world.changes.update(group.name, { template, desired, max, protectsNew: true }))
 }
+
+/** Changes the group as soon as Auto Scaling isn't busy with it. Throws GivenUp. */
+async function change(run: Run, act: () => Promise<void>): Promise<void> {
+  await run.until({ what: 'Auto Scaling to end what it does', deadlineMs: BUSY_MS }, async () => {
+    run.check()
+    return await act().then(
+      () => true as const,
+      (error: unknown) => {
+        if (isBusy(error)) return error.message
+        throw error
+      },
+    )
+  })
+}
+
+const isBusy = (error: unknown): error is BakeError =>
+  error instanceof BakeError && (isRefused(error, 'ScalingActivityInProgress') || isRefused(error, 'ResourceContention'))
 
 /** Ids of the new instances, once they are all there and well by their own checks. Throws GivenUp. */
 export async function checkNew(run: Run): Promise<string[]> {
@@ -85,72 +98,6 @@ export async function checkNew(run: Run): Promise<string[]> {
   return fresh
 }
 
-/** The outage starts. */
-export const drainOld = (run: Run): Promise<void> => drain(run, run.full.instances, 'the old instances to drain')
-
-/** Deregisters them, and waits until none answers a request any more. Throws GivenUp. */
-async function drain(run: Run, instances: string[], what: string): Promise<void> {
-  const { targetGroups } = run.full
-  const drainSeconds = Math.max(0, ...targetGroups.map((each) => each.drainSeconds))
-  await run.until({ what, deadlineMs: drainSeconds * 1000 + SLACK_MS }, async () => {
-    let left = 0
-    for (const { arn } of targetGroups) {
-      const targets = (await run.world.balancers.targets(arn)).filter(({ id }) => instances.includes(id))
-      left += targets.filter(({ state }) => state !== 'unused').length
-      const serving = targets.filter(({ state }) => !state.endsWith('draining') && state !== 'unused')
-      run.check()
-      if (serving.length > 0) await run.world.balancers.deregister(arn, serving)
-    }
-    return left === 0 ? true : `${left} still drain, for ${drainSeconds} s at most`
-  })
-}
-
-/**
- * The outage ends. Auto Scaling registers none that it launched while AddToLoadBalancer was suspended, not even when it is resumed: neither what a person lets it
- * launch in the place of a new one that died. Throws GivenUp.
- */
-export async function registerNew(run: Run): Promise<void> {
-  const waiting = { what: 'the new instances to be healthy behind the load balancer', deadlineMs: HEALTHY_MS }
-  await serve(run, waiting, async () => {
-    const group = await run.group()
-    const wanted = group.desired - oldOf(run, group).length
-    const instances = idsOf(newOf(run, group).filter(({ lifecycle }) => lifecycle === 'InService'))
-    return { instances, missing: Math.max(0, wanted - instances.length) }
-  })
-}
-
-/** Who is to serve, and how many are to come yet. */
-type Servers = () => Promise<{ instances: string[]; missing: number }>
-
-/** Registers instances that aren't, and waits until they are healthy. */
-async function serve(run: Run, waiting: Waiting, servers: Servers): Promise<void> {
-  const { balancers } = run.world
-  await run.until(waiting, async () => {
-    const { instances, missing: toCome } = await servers()
-    const problems = toCome === 0 ? [] : [`${toCome} still to be launched`]
-    for (const { arn, name } of run.full.targetGroups) {
-      const targets = await balancers.targets(arn)
-      const there = new Map(targets.map((target) => [target.id, target]))
-      const missing = instances.filter((id) => there.get(id) === undefined || there.get(id)!.state.endsWith('draining'))
-      run.check()
-      // Right after its launch a load balancer doesn't know an instance yet.
-      const unknown = missing.length === 0 ? undefined : await balancers.register(arn, missing)
-      const sick = instances.flatMap((id) => {
-        const target = there.get(id)
-        return target && servesOr(target) ? [] : [target]
-      })
-      if (sick.length === 0) continue
-      const why = unknown ?? sick.find((target) => target?.description)?.description ?? ''
-      problems.push(`${instances.length - sick.length} of ${instances.length} in ${name}${why === '' ? '' : ` (${why})`}`)
-    }
-    return problems.length === 0 ? true : problems.join(', ')
-  })
-}
-
-/** A target group that no load balancer uses checks nobody. */
-const servesOr = ({ state, reason }: { state: string; reason?: string }): boolean =>
-  state === 'healthy' || (state === 'unused' && reason === 'Target.NotInUse') || reason === 'Target.HealthCheckDisabled'
-
 export async function retireOld(run: Run): Promise<void> {
   await run.until({ what: 'the old instances to be terminated', deadlineMs: TERMINATED_MS }, async () => {
     const left = oldOf(run, await run.group())
@@ -159,55 +106,16 @@ export async function retireOld(run: Run): Promise<void> {
 }
 
 async function terminate(run: Run, instances: GroupInstance[]): Promise<string> {
+  let said = ''
   for (const { id } of instances) {
     run.check()
     await run.world.changes.terminate(id).catch((error: unknown) => {
-      // The next look asks again.
-      if (isRefused(error, 'ScalingActivityInProgress') || isRefused(error, 'ResourceContention')) return
-      // It is gone since it was looked for.
-      if (!isRefused(error, 'ValidationError')) throw error
+      // Gone since it was looked for, or a reason that a person has to see. The next look tries again.
+      if (!isBusy(error) && !isRefused(error, 'ValidationError')) throw error
+      said = ` (${messageOf(error)})`
     })
   }
-  return `${instances.length} left`
-}
-
-/** What served must serve again before anything is terminated; and never beside the new release. Throws GivenUp. */
-export async function reregisterOld(run: Run): Promise<void> {
-  // It may have gone back from after registering, also by a person's word.
-  const fresh = idsOf(newOf(run, await run.group()))
-  await drain(run, [...new Set([...run.fresh, ...fresh])], 'the new instances to drain').catch(unlessOver(run))
-  const waiting = { what: 'the old instances to serve again', deadlineMs: AGAIN_MS }
-  const servers = async () => ({ instances: idsOf(oldOf(run, await run.group())), missing: 0 })
-  // Those that weren't healthy before are no reason to keep the new ones.
-  await serve(run, waiting, servers).catch(unlessOver(run))
-  const { instances: old } = await servers()
-  if (old.length === 0) return run.tell('warning', 'no old instance is left: the group is to launch what it had')
-  const nobody = await unserved(run, (id) => old.includes(id))
-  if (nobody !== undefined)
-    throw new GivenUp(`none of the old instances (${old.join(', ')}) is registered with ${nobody}: terminate those that are dead`)
-}
-
-/** When nothing of the old is left the group launches it anew: until somebody serves it isn't over. Throws GivenUp. */
-export async function awaitServed(run: Run): Promise<void> {
-  const waiting = { what: 'an instance to serve', deadlineMs: HEALTHY_MS }
-  await run.until(waiting, async () => {
-    const nobody = await unserved(run, () => true)
-    return nobody === undefined ? true : `none is registered with ${nobody}`
-  })
-}
-
-/** Name of a target group that none of the instances is registered with. */
-async function unserved(run: Run, isMeant: (id: string) => boolean): Promise<string | undefined> {
-  for (const { arn, name } of run.full.targetGroups) {
-    const targets = await run.world.balancers.targets(arn)
-    if (!targets.some(({ id, state }) => isMeant(id) && !state.endsWith('draining'))) return name
-  }
-  return undefined
-}
-
-const unlessOver = (run: Run) => (error: unknown) => {
-  if (!(error instanceof GivenUp) || error instanceof GroupGone) throw error
-  run.tell('warning', error.message)
+  return `${instances.length} left${said}`
 }
 
 /** With Launch suspended, what is terminated by its id isn't replaced, and the group never has to choose what to take away. */
@@ -215,25 +123,29 @@ export async function removeNew(run: Run): Promise<void> {
   const { template } = run.document.from
   const { name, suspended, template: now } = await run.group()
   run.check()
-  if (!suspended.includes('Launch')) await run.world.groups.suspend(name, ['Launch'])
+  if (!suspended.includes('Launch')) await change(run, () => run.world.groups.suspend(name, ['Launch']))
   run.check()
-  if (now?.version !== String(template.version)) await run.world.changes.update(name, { template })
+  if (now?.version !== String(template.version)) await change(run, () => run.world.changes.update(name, { template }))
+  let empty = 0
   await run.until({ what: 'the new instances to be terminated', deadlineMs: TERMINATED_MS }, async () => {
     const left = newOf(run, await run.group())
-    return left.length === 0 ? true : await terminate(run, left)
+    empty = left.length === 0 ? empty + 1 : 0
+    if (left.length > 0) return await terminate(run, left)
+    return empty >= LOOKS_WITHOUT_NEW ? true : 'none to be seen'
   })
 }
 
 /** All as it was but for the version, or with that when it went back. What this deployment never changed is left to whoever did. */
 export async function restore(run: Run): Promise<void> {
-  const { suspended } = run.full
+  const { suspended, protectsNew } = run.full
   const group = await run.group()
-  const resumed = [...SUSPENDED, 'Launch' as const].filter(
-    (process) => group.suspended.includes(process) && !suspended.includes(process),
-  )
-  if (run.at.has('doubling')) await restoreSizes(run, group)
+  const own = [...SUSPENDED, 'Launch' as const].filter((process) => !suspended.includes(process))
+  const resumed = own.filter((process) => group.suspended.includes(process))
+  // Taken again by whoever doesn't know that it was: since then the group sizes itself.
+  const over = own.length > 1 && resumed.length === 0 && group.protectsNew === protectsNew
+  if (run.at.has('doubling') && !over) await restoreSizes(run, group)
   run.check()
-  if (resumed.length > 0) await run.world.groups.resume(group.name, resumed)
+  if (resumed.length > 0) await change(run, () => run.world.groups.resume(group.name, resumed))
 }
 
 async function restoreSizes(run: Run, group: Group): Promise<void> {
@@ -241,8 +153,8 @@ async function restoreSizes(run: Run, group: Group): Promise<void> {
   const is = { min: group.min, desired: group.desired, max: group.max, protectsNew: group.protectsNew }
   const was = { ...sizes, protectsNew }
   run.check()
-  if (JSON.stringify(is) !== JSON.stringify(was)) await run.world.changes.update(group.name, was)
+  if (JSON.stringify(is) !== JSON.stringify(was)) await change(run, () => run.world.changes.update(group.name, was))
   const fresh = idsOf(newOf(run, group).filter((instance) => instance.protected))
   run.check()
-  if (!protectsNew && fresh.length > 0) await run.world.changes.protect(group.name, fresh, false)
+  if (!protectsNew && fresh.length > 0) await change(run, () => run.world.changes.protect(group.name, fresh, false))
 }

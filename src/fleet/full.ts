@@ -5,7 +5,8 @@ import type { Ended, Full } from './deployments.ts'
 import { migrateOnce } from './full-migrate.ts'
 import { GivenUp, GroupGone, isRefusal, Run, Turned } from './full-run.ts'
 import { canGoBack, commandOf, goesBack, isDown, mayBeUndone, reached, standing, undoneBy } from './full-state.ts'
-import { awaitServed, checkNew, double, drainOld, registerNew, removeNew, reregisterOld, restore, retireOld, suspend } from './full-steps.ts'
+import { awaitServed, drainOld, registerNew, reregisterOld } from './full-serve.ts'
+import { checkNew, double, removeNew, restore, retireOld, suspend } from './full-steps.ts'
 import { closeSwaps } from './swap-record.ts'
 
 /**

@@ -7,7 +7,7 @@ import type { NewStep } from '../../src/fleet/deployments.ts'
 import { runFull } from '../../src/fleet/full.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
 import { begun, worldOf } from '../support/full-log.ts'
-import { GroupDouble, instanceOf } from '../support/full-group-double.ts'
+import { GroupDouble, instanceOf, refusal } from '../support/full-group-double.ts'
 
 let ledger: DirectoryLedger
 let double: GroupDouble
@@ -106,4 +106,45 @@ test('the two releases never serve beside each other on the way back', async () 
   const steps = [...MIGRATED.slice(0, 4), { step: 'registering' }, { step: 'rolling-back' }] as NewStep[]
   expect(await go(steps, balanced)).toMatchObject({ status: 'rolled-back' })
   expect(double.changes.slice(0, 4)).toEqual(['deregister i-3', 'deregister i-4', 'register i-1', 'register i-2'])
+})
+
+test('killed after the end of restoring: the group, which sizes itself since, is left alone', async () => {
+  doubled()
+  Object.assign(double.group, { desired: 3, max: 2, protectsNew: false, suspended: [] })
+  expect(await go([...MIGRATED.slice(0, 4), { step: 'retiring' }, { step: 'restoring' }])).toMatchObject({ status: 'deployed' })
+  expect([double.changes, double.group.desired]).toEqual([[], 3])
+})
+
+test('an instance that appears after the others were taken away is taken away too', async () => {
+  doubled()
+  let looks = 0
+  double.onLook = () => {
+    if (double.group.instances.length === 2 && looks++ === 1) double.group.instances.push(instanceOf('i-5', 2))
+  }
+  const steps = [...MIGRATED.slice(0, 3), { step: 'rolling-back' }] as NewStep[]
+  expect(await go(steps)).toMatchObject({ status: 'rolled-back' })
+  expect(double.changes).toContain('terminate i-5')
+})
+
+test.each(['ResourceContentionFault', 'ScalingActivityInProgressFault'])('%s is waited for', async (name) => {
+  doubled()
+  const refused = new Set<string>()
+  double.onChange = (change) => {
+    if (refused.has(change)) return
+    refused.add(change)
+    throw refusal(name)
+  }
+  const steps = [...MIGRATED.slice(0, 3), { step: 'rolling-back' }] as NewStep[]
+  expect(await go(steps)).toMatchObject({ status: 'rolled-back' })
+  expect([...refused]).toEqual(['suspend', 'update', 'terminate i-3', 'terminate i-4', 'resume'])
+})
+
+test('what Auto Scaling has against a termination is told', async () => {
+  doubled()
+  let times = 0
+  double.onChange = (change) => {
+    if (change === 'terminate i-3' && times++ === 0) throw refusal('ValidationError', 'it would violate the min size')
+  }
+  await go([...MIGRATED.slice(0, 3), { step: 'rolling-back' }])
+  expect(told).toContainEqual(expect.stringContaining('2 left (it would violate the min size)'))
 })
