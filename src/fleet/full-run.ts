@@ -11,7 +11,7 @@ import { reached, standing, wordsOf } from './full-state.ts'
 /** Heirs wait longer than the owner trusts itself: a call that it made at the last moment has ended by then, with all that the SDK tries. */
 const HEIRS_WAIT = 2
 /** In an outage nobody is to come back to a bake that gave up over a lost connection. */
-const OUT_OF_REACH_MS = 10 * 60_000
+export const OUT_OF_REACH_MS = 10 * 60_000
 /** That nothing has changed is told too. */
 const TELL_AGAIN_MS = 60_000
 
@@ -46,14 +46,21 @@ export class Run implements AsyncDisposable {
     this.#beat = beat
   }
 
-  /** Follows whoever takes the steps, as long as that one lives; then the steps are this process's. Undefined: the deployment has ended. Throws ledger errors. */
-  static async begin(deployment: Full, world: DeployWorld): Promise<{ run: Run } | { ended: Full }> {
+  /**
+   * Follows whoever takes the steps, as long as that one lives; then the steps are this process's. `owners`: those that this process was, and isn't any more: nobody waits for
+   * their lease. The next one is added. Throws ledger errors.
+   */
+  static async begin(
+    deployment: Full,
+    world: DeployWorld,
+    owners = new Set<string>(),
+  ): Promise<{ run: Run } | { ended: Full }> {
     let told = ''
     for (let at = deployment; ; at = await readOn(world.ledger, at)) {
       if (at.ended) return { ended: at }
-      const holder = await holderOf(at, world)
+      const holder = await holderOf(at, world, owners)
       if (!holder) {
-        const run = await Run.#claim(at, world)
+        const run = await Run.#claim(at, world, owners)
         if (run) return { run }
         continue
       }
@@ -67,9 +74,10 @@ export class Run implements AsyncDisposable {
     }
   }
 
-  static async #claim(at: Full, world: DeployWorld): Promise<Run | undefined> {
+  static async #claim(at: Full, world: DeployWorld, owners: Set<string>): Promise<Run | undefined> {
     const { by, leaseMs, process } = world
     const owner = `${at.document.stack}.${crypto.randomUUID()}`
+    owners.add(owner)
     const beat = new Heartbeat(world.ledger, owner, { leaseMs, now: sinceBootMs })
     await beat.start()
     const claimed = await tryTake(world.ledger, at, { step: 'claimed', owner, leaseMs: leaseMs * HEIRS_WAIT, process }, by).catch(
@@ -186,9 +194,13 @@ export class Run implements AsyncDisposable {
 }
 
 /** Who takes the steps now and lives. */
-async function holderOf(at: Full, { ledger, hasEnded }: DeployWorld): Promise<StepOf<'claimed'> | undefined> {
+async function holderOf(
+  at: Full,
+  { ledger, hasEnded }: DeployWorld,
+  owners: ReadonlySet<string>,
+): Promise<StepOf<'claimed'> | undefined> {
   const claim = at.last('claimed')
-  if (claim === undefined || at.last('released')?.owner === claim.owner || hasEnded(claim.process)) return undefined
+  if (claim === undefined || owners.has(claim.owner) || at.last('released')?.owner === claim.owner || hasEnded(claim.process)) return undefined
   return (await isAlive(ledger, claim.owner, claim.leaseMs)) ? claim : undefined
 }
 

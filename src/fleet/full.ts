@@ -1,9 +1,9 @@
-import { failed } from '../errors.ts'
+import { BakeError, EXIT, failed, unavailable } from '../errors.ts'
 import { nameOf } from './deploy-plan.ts'
 import type { DeployWorld } from './deploy-world.ts'
 import type { Ended, Full } from './deployments.ts'
 import { migrateOnce } from './full-migrate.ts'
-import { GivenUp, GroupGone, isRefusal, Run, Turned } from './full-run.ts'
+import { GivenUp, GroupGone, isRefusal, OUT_OF_REACH_MS, Run, Turned } from './full-run.ts'
 import { canGoBack, commandOf, goesBack, isDown, mayBeUndone, reached, standing, undoneBy } from './full-state.ts'
 import { awaitServed, drainOld, registerNew, reregisterOld } from './full-serve.ts'
 import { checkNew, double, removeNew, restore, retireOld, suspend } from './full-steps.ts'
@@ -15,15 +15,50 @@ import { closeSwaps } from './swap-record.ts'
  * there the next time.
  */
 export async function runFull(deployment: Full, world: DeployWorld): Promise<Full> {
-  const begun = await Run.begin(deployment, world)
-  if ('ended' in begun) return begun.ended
-  await using run = begun.run
-  try {
-    return await drive(run)
-  } catch (error) {
-    if (world.signal.aborted) tellLeft(run.at, world)
-    throw error
+  const owners = new Set<string>()
+  let at = deployment
+  let since: number | undefined
+  for (;;) {
+    const before = stepsOf(at)
+    try {
+      const begun = await Run.begin(at, world, owners)
+      if ('ended' in begun) return begun.ended
+      await using run = begun.run
+      try {
+        return await drive(run)
+      } finally {
+        at = run.at
+      }
+    } catch (error) {
+      // In an outage nobody is to come back to a bake that went home over a lost connection.
+      if (stepsOf(at) > before) since = undefined
+      since ??= performance.now()
+      if (world.signal.aborted || !isPassing(error) || performance.now() - since > OUT_OF_REACH_MS) throw leaving(error, at, world)
+      world.tell('warning', `${at.document.stack}  ${error.message}: it is tried again`)
+      await world.sleep(world.pollMs, world.signal).catch((aborted: unknown) => {
+        throw leaving(aborted, at, world)
+      })
+    }
   }
+}
+
+/** Of those that change something. */
+const stepsOf = ({ steps }: Full): number => steps.filter(({ step }) => step !== 'claimed' && step !== 'released').length
+
+/** It may be otherwise in a minute. */
+const isPassing = (error: unknown): error is BakeError =>
+  error instanceof BakeError &&
+  ['ec2_unreachable', 'ec2_throttled', 'ledger_unreachable', 'ledger_throttled', 'lease_lost'].includes(error.code)
+
+/** What leaves a deployment open says where it is left, and what goes on with it. */
+function leaving(error: unknown, at: Full, world: DeployWorld): unknown {
+  const { stack } = at.document
+  // Those for a person say it themselves.
+  const asked = error instanceof BakeError && error.exit === EXIT.failed
+  if (!at.ended && !asked) tellLeft(at, world)
+  if (!(error instanceof BakeError) || error.next !== undefined || error.code !== 'ec2_refused') return error
+  const next = at.ended ? 'bake stacks    shows what runs where' : `mend what AWS refuses; ${commandOf(at.document)} goes on with it`
+  return unavailable(error.code, error.message, { next, ids: { ...error.ids, stack }, cause: error.cause })
 }
 
 async function drive(run: Run): Promise<Full> {
@@ -98,7 +133,7 @@ function stuck(at: Full, error: Error): Error {
   })
 }
 
-/** What a person who has stopped it should know. */
+/** What a person should know who has stopped it, or whom it leaves. */
 function tellLeft(at: Full, { tell }: DeployWorld): void {
   const { stack } = at.document
   const down = isDown(at) ? `, and no instance of ${stack} serves` : ''

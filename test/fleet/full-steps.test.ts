@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { unavailable } from '../../src/errors.ts'
 import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
 import type { NewStep } from '../../src/fleet/deployments.ts'
 import { runFull } from '../../src/fleet/full.ts'
@@ -147,4 +148,42 @@ test('what Auto Scaling has against a termination is told', async () => {
   }
   await go([...MIGRATED.slice(0, 3), { step: 'rolling-back' }])
   expect(told).toContainEqual(expect.stringContaining('2 left (it would violate the min size)'))
+})
+
+describe('AWS and the ledger out of reach', () => {
+  test.each(['ec2_unreachable', 'ec2_throttled', 'ledger_unreachable', 'ledger_throttled', 'lease_lost'])(
+    'for a while are waited for: %s',
+    async (code) => {
+      doubled()
+      let looks = 0
+      double.onLook = () => {
+        if (looks++ < 3) throw unavailable(code, 'it does not answer')
+      }
+      const steps = [...MIGRATED.slice(0, 3), { step: 'rolling-back' }] as NewStep[]
+      expect(await go(steps)).toMatchObject({ status: 'rolled-back' })
+      expect(told.join('\n')).toMatch(/it does not answer: it is tried again/)
+      expect(told.join('\n')).not.toMatch(/takes the steps/)
+    },
+  )
+
+  test('for long: bake says what it leaves', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    doubled()
+    double.onLook = () => {
+      vi.advanceTimersByTime(120_000)
+      throw unavailable('ledger_unreachable', 'it does not answer')
+    }
+    const went = go([...MIGRATED.slice(0, 4), { step: 'registering' }], balanced)
+    await expect(went).rejects.toMatchObject({ code: 'ledger_unreachable' })
+    expect(told.at(-1)).toMatch(/stopped where the new instances are registered, and no instance of production serves: bake deploy/)
+  })
+})
+
+test('what AWS refuses for good has a next step', async () => {
+  doubled()
+  double.onChange = (change) => {
+    if (change.startsWith('terminate')) throw refusal('InvalidThing')
+  }
+  const went = go([...MIGRATED.slice(0, 4), { step: 'retiring' }])
+  await expect(went).rejects.toMatchObject({ code: 'ec2_refused', next: expect.stringContaining('--strategy full goes on') })
 })
