@@ -144,7 +144,9 @@ describe('what ends bake leaves a deployment that goes on:', () => {
     expect(stderr).toMatch(/stopped where the old instances are drained, and no instance of s\d+ serves: bake deploy/)
     expect(await history()).toEqual(['v2 running: the old instances are drained'])
     const other = await world.stacks.bake(['deploy', '--stack', stack, '--release', 'v3', '--yes', '--json'])
-    expect(errorOf(other.stdout)).toMatchObject({ code: 'deployment_open' })
+    expect(errorOf(other.stdout)).toMatchObject({ code: 'deployment_open', next: expect.stringContaining('--strategy full') })
+    const resumed = await world.stacks.bake(['autoscaling', 'resume', '--stack', stack, '--json'])
+    expect(errorOf(resumed.stdout)).toMatchObject({ code: 'deployment_open' })
     expect((await world.stacks.bake(['stacks'])).stdout).toMatch(/v2 is being deployed: the old instances are drained/)
     world.balancers.drainHolds = false
     expect(await deploy()).toMatchObject({ code: 0 })
