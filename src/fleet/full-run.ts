@@ -35,6 +35,8 @@ export interface Waiting {
 /** A process that takes the steps of a `full` deployment: the only one, until its claim is lost. Ends by leaving the rest to others. */
 export class Run implements AsyncDisposable {
   at: Full
+  /** AWS has been out of reach for as long as anybody waits. */
+  outOfReach = false
   readonly world: DeployWorld
   readonly #owner: string
   readonly #beat: Heartbeat
@@ -165,7 +167,9 @@ export class Run implements AsyncDisposable {
     for (;;) {
       this.check()
       const seen = await probe().catch((error: unknown) => {
-        if (!isPassing(error) || performance.now() - answeredAt > OUT_OF_REACH_MS) throw error
+        if (!isPassing(error)) throw error
+        this.outOfReach = performance.now() - answeredAt > OUT_OF_REACH_MS
+        if (this.outOfReach) throw error
         return error
       })
       if (seen === true) return

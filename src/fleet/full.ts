@@ -17,30 +17,33 @@ import { closeSwaps } from './swap-record.ts'
 export async function runFull(deployment: Full, world: DeployWorld): Promise<Full> {
   const owners = new Set<string>()
   let at = deployment
-  let since: number | undefined
+  let [tries, since] = [0, 0]
   for (;;) {
     const before = stepsOf(at)
+    let run: Run | undefined
     try {
       const begun = await Run.begin(at, world, owners)
       if ('ended' in begun) return begun.ended
-      await using run = begun.run
-      try {
-        return await drive(run)
-      } finally {
-        at = run.at
-      }
+      run = begun.run
+      await using _release = run
+      return await drive(run)
     } catch (error) {
-      // In an outage nobody is to come back to a bake that went home over a lost connection.
-      if (stepsOf(at) > before) since = undefined
-      since ??= performance.now()
-      if (world.signal.aborted || !isPassing(error) || performance.now() - since > OUT_OF_REACH_MS) throw leaving(error, at, world)
+      at = run?.at ?? at
+      if (tries === 0 || stepsOf(at) > before) [tries, since] = [0, performance.now()]
+      const patient = run?.outOfReach !== true && performance.now() - since <= OUT_OF_REACH_MS
+      // Who followed another leaves it to that one.
+      const own = run !== undefined || (!world.signal.aborted && owners.has(at.last('claimed')?.owner ?? ''))
+      if (world.signal.aborted || !patient || !isPassing(error)) throw leaving(error, at, own ? world : undefined)
       world.tell('warning', `${at.document.stack}  ${error.message}: it is tried again`)
-      await world.sleep(world.pollMs, world.signal).catch((aborted: unknown) => {
+      await world.sleep(world.pollMs * Math.min(2 ** tries++, MOST_PATIENCE), world.signal).catch((aborted: unknown) => {
         throw leaving(aborted, at, world)
       })
     }
   }
 }
+
+/** Looks' time between tries: each of them is an entry of the log. */
+const MOST_PATIENCE = 12
 
 /** Of those that change something. */
 const stepsOf = ({ steps }: Full): number => steps.filter(({ step }) => step !== 'claimed' && step !== 'released').length
@@ -50,12 +53,12 @@ const isPassing = (error: unknown): error is BakeError =>
   error instanceof BakeError &&
   ['ec2_unreachable', 'ec2_throttled', 'ledger_unreachable', 'ledger_throttled', 'lease_lost'].includes(error.code)
 
-/** What leaves a deployment open says where it is left, and what goes on with it. */
-function leaving(error: unknown, at: Full, world: DeployWorld): unknown {
+/** What leaves a deployment open says where it is left, and what goes on with it. `world` absent: another process takes the steps. */
+function leaving(error: unknown, at: Full, world: DeployWorld | undefined): unknown {
   const { stack } = at.document
   // Those for a person say it themselves.
   const asked = error instanceof BakeError && error.exit === EXIT.failed
-  if (!at.ended && !asked) tellLeft(at, world)
+  if (!at.ended && !asked && world) tellLeft(at, world)
   if (!(error instanceof BakeError) || error.next !== undefined || error.code !== 'ec2_refused') return error
   const next = at.ended ? 'bake stacks    shows what runs where' : `mend what AWS refuses; ${commandOf(at.document)} goes on with it`
   return unavailable(error.code, error.message, { next, ids: { ...error.ids, stack }, cause: error.cause })
