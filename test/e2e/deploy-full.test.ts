@@ -189,6 +189,10 @@ describe('migrate', () => {
     const refused = await rollback()
     expect(refused.code).toBe(2)
     expect(errorOf(refused.stdout)).toMatchObject({ code: 'migrate_begun', next: expect.stringContaining('--migrate-undone') })
+    if (all) {
+      const asked = await world.stacks.bake(['rollback', '--stack', stack, '--migrate-undone', '--json'])
+      expect(errorOf(asked.stdout)).toMatchObject({ next: expect.stringMatching(/ --migrate-undone --yes$/) })
+    }
     expect((await rollback('--migrate-undone')).code).toBe(0)
     await expectAsBefore()
     expect(await history()).toEqual(['v2 rolled-back'])

@@ -46,7 +46,7 @@ describe('what somebody else changed before the suspension stays, and ends it:',
   })
 })
 
-/** Up to the migration, which failed, of two new instances. */
+/** Up to a migration that failed, of two new instances. */
 const MIGRATED: NewStep[] = [
   ...([{ step: 'suspending' }, { step: 'doubling' }, { step: 'checking' }] as const),
   { step: 'draining', instances: ['i-3', 'i-4'] },
@@ -68,6 +68,14 @@ test('who said that migrate is undone and died before the next step: it goes bac
   expect(await go([...MIGRATED, { step: 'answered', migrated: false }])).toMatchObject({ status: 'rolled-back' })
   expect(double.group).toMatchObject({ desired: 2, max: 2, template: { version: '1' }, suspended: [], protectsNew: false })
   expect(double.group.instances.map(({ id }) => id)).toEqual(['i-1', 'i-2'])
+})
+
+test('a release that stays unhealthy after its migration goes back by a word on the data', async () => {
+  doubled()
+  for (const id of ['i-3', 'i-4']) double.targets.set(id, 'unhealthy')
+  const steps: NewStep[] = [...MIGRATED.slice(0, 5), { step: 'migrated', outcome: 'done' }, { step: 'registering' }]
+  expect(await go([...steps, { step: 'answered', migrated: false }], balanced)).toMatchObject({ status: 'rolled-back' })
+  expect([...double.targets.keys()]).toEqual(['i-1', 'i-2'])
 })
 
 describe('one that EC2 has lost, and the group still lists,', () => {
