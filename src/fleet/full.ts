@@ -11,8 +11,8 @@ import { closeSwaps } from './swap-record.ts'
 
 /**
  * Takes a `full` deployment to its end, from wherever it is and whichever way it is to go (docs/design.md §9). One process takes the steps, others follow it.
- * Throws migrate_failed, migrate_unknown, deploy_stuck (exit 3) when a person has to say what holds; ec2_* (exit 4) when it isn't known how a step ended: it goes on from
- * there the next time.
+ * Throws migrate_failed, migrate_unknown, deploy_stuck (exit 3) when a person has to say what holds; ec2_*, ledger_*, lease_lost (exit 4) when it isn't known how a step ended, those that pass
+ * only after a while: it goes on from there the next time.
  */
 export async function runFull(deployment: Full, world: DeployWorld): Promise<Full> {
   const owners = new Set<string>()
