@@ -52,11 +52,7 @@ export class Run implements AsyncDisposable {
    * Follows whoever takes the steps, as long as that one lives; then the steps are this process's. `owners`: those that this process was, and isn't any more: nobody waits for
    * their lease. The next one is added. Throws ledger errors.
    */
-  static async begin(
-    deployment: Full,
-    world: DeployWorld,
-    owners = new Set<string>(),
-  ): Promise<{ run: Run } | { ended: Full }> {
+  static async begin(deployment: Full, world: DeployWorld, owners = new Set<string>()): Promise<{ run: Run } | { ended: Full }> {
     let told = ''
     for (let at = deployment; ; at = await readOn(world.ledger, at)) {
       if (at.ended) return { ended: at }
@@ -204,7 +200,8 @@ async function holderOf(
   owners: ReadonlySet<string>,
 ): Promise<StepOf<'claimed'> | undefined> {
   const claim = at.last('claimed')
-  if (claim === undefined || owners.has(claim.owner) || at.last('released')?.owner === claim.owner || hasEnded(claim.process)) return undefined
+  if (claim === undefined || owners.has(claim.owner) || at.last('released')?.owner === claim.owner || hasEnded(claim.process))
+    return undefined
   return (await isAlive(ledger, claim.owner, claim.leaseMs)) ? claim : undefined
 }
 

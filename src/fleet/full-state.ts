@@ -27,8 +27,7 @@ export const wordsOf = (step: FullStep): string => WORDS[step]
 /** Nobody serves: the old are drained, the new not registered yet. */
 const OUTAGE = new Set<FullStep | undefined>(['draining', 'migrating', 'registering', 'reregistering'])
 export const isDown = (deployment: Full): boolean =>
-  deployment.document.full.targetGroups.length > 0 &&
-  OUTAGE.has(reached(deployment))
+  deployment.document.full.targetGroups.length > 0 && OUTAGE.has(reached(deployment))
 
 /** `migrate` ended otherwise than well, and no person has said yet what holds. */
 export function stoppedBy(deployment: Full): 'failed' | 'unknown' | undefined {

@@ -27,7 +27,6 @@ const BUSY_MS = 30 * 60_000
 /** A launch that was begun before Launch was suspended shows its instance a little later. */
 const LOOKS_WITHOUT_NEW = 4
 
-
 export async function suspend(run: Run): Promise<void> {
   const { name, suspended } = await run.group()
   const missing = SUSPENDED.filter((process) => !suspended.includes(process))

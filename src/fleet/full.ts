@@ -4,8 +4,8 @@ import type { DeployWorld } from './deploy-world.ts'
 import type { Ended, Full } from './deployments.ts'
 import { migrateOnce } from './full-migrate.ts'
 import { GivenUp, GroupGone, isRefusal, OUT_OF_REACH_MS, Run, Turned } from './full-run.ts'
-import { canGoBack, commandOf, goesBack, isDown, mayBeUndone, reached, standing, undoneBy } from './full-state.ts'
 import { awaitServed, drainOld, registerNew, reregisterOld } from './full-serve.ts'
+import { canGoBack, commandOf, goesBack, isDown, mayBeUndone, reached, standing, undoneBy } from './full-state.ts'
 import { checkNew, double, removeNew, restore, retireOld, suspend } from './full-steps.ts'
 import { closeSwaps } from './swap-record.ts'
 
@@ -60,7 +60,9 @@ function leaving(error: unknown, at: Full, world: DeployWorld | undefined): unkn
   const asked = error instanceof BakeError && error.exit === EXIT.failed
   if (!at.ended && !asked && world) tellLeft(at, world)
   if (!(error instanceof BakeError) || error.next !== undefined || error.code !== 'ec2_refused') return error
-  const next = at.ended ? 'bake stacks    shows what runs where' : `mend what AWS refuses; ${commandOf(at.document)} goes on with it`
+  const next = at.ended
+    ? 'bake stacks    shows what runs where'
+    : `mend what AWS refuses; ${commandOf(at.document)} goes on with it`
   return unavailable(error.code, error.message, { next, ids: { ...error.ids, stack }, cause: error.cause })
 }
 

@@ -7,8 +7,8 @@ import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
 import type { NewStep } from '../../src/fleet/deployments.ts'
 import { runFull } from '../../src/fleet/full.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
-import { begun, worldOf } from '../support/full-log.ts'
 import { GroupDouble, instanceOf, refusal } from '../support/full-group-double.ts'
+import { begun, worldOf } from '../support/full-log.ts'
 
 let ledger: DirectoryLedger
 let double: GroupDouble
@@ -56,10 +56,7 @@ const MIGRATED: NewStep[] = [
 const doubled = () =>
   Object.assign(double.group, {
     ...{ desired: 4, max: 4, protectsNew: true, suspended: SUSPENDED, template: { id: 'lt-1', name: 'web', version: '2' } },
-    instances: [
-      ...double.group.instances,
-      ...['i-3', 'i-4'].map((id) => instanceOf(id, 2, { protected: true })),
-    ],
+    instances: [...double.group.instances, ...['i-3', 'i-4'].map((id) => instanceOf(id, 2, { protected: true }))],
   })
 const balanced = { targetGroups: [{ arn: 'a/web/1', name: 'web', drainSeconds: 0 }] }
 
@@ -183,7 +180,9 @@ describe('AWS and the ledger out of reach', () => {
     }
     const went = go([...MIGRATED.slice(0, 4), { step: 'registering' }], balanced)
     await expect(went).rejects.toMatchObject({ code: 'ledger_unreachable' })
-    expect(told.at(-1)).toMatch(/stopped where the new instances are registered, and no instance of production serves: bake deploy/)
+    expect(told.at(-1)).toMatch(
+      /stopped where the new instances are registered, and no instance of production serves: bake deploy/,
+    )
   })
 })
 

@@ -1,5 +1,5 @@
-import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
 import { unavailable } from '../../src/errors.ts'
+import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
 import type { Group, GroupInstance } from '../../src/io/autoscaling-groups.ts'
 
 /** An instance of a launch template version. */

@@ -12,7 +12,7 @@ const launch = (version: number) => ({
 type FullRecord = FullDocument['full']
 
 /** A full deployment of two instances from v1 to v2, with a migration. */
-export const documentOf = (more: Partial<FullRecord> = {}): FullDocument => ({
+const documentOf = (more: Partial<FullRecord> = {}): FullDocument => ({
   ...{ version: 1, project: 'shop', stack: 'production', kind: 'deploy', strategy: 'full', group: 'web', region: 'us-east-1' },
   ...{ from: launch(1), to: launch(2), by: 'ann@here', at: 1 },
   full: {
