@@ -39,7 +39,7 @@ After Ctrl-C the same command goes on with it, and bake rollback takes it back.`
     const { stack, release, strategy, yes, 'dry-run': dryRun, 'migrate-done': migrateDone } = this.flags
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt }
     await using prepared = await prepareDeploy({ stack, release, strategy, dryRun, migrateDone }, request)
-    const command = `bake deploy --stack ${stack} --release ${release}${strategy === 'full' ? ' --strategy full' : ''}`
+    const command = `bake deploy --stack ${stack} --release ${release}${strategy === 'full' ? ' --strategy full' : ''}${migrateDone ? ' --migrate-done' : ''}`
     return await runPrepared(prepared, { ...this.terminal, ...request, yes, dryRun, stack, command })
   }
 }

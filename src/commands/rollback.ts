@@ -29,7 +29,7 @@ Needs neither the commit nor its images: the machine image has all of it.`
     const { stack, to, yes, 'dry-run': dryRun, 'migrate-undone': migrateUndone } = this.flags
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt }
     await using prepared = await prepareRollback({ stack, ...(to !== undefined && { to }), migrateUndone }, request)
-    const command = `bake rollback --stack ${stack}${to === undefined ? '' : ` --to ${to}`}`
+    const command = `bake rollback --stack ${stack}${to === undefined ? '' : ` --to ${to}`}${migrateUndone ? ' --migrate-undone' : ''}`
     return await runPrepared(prepared, { ...this.terminal, ...request, yes, dryRun, stack, command })
   }
 }

@@ -16,7 +16,7 @@ import { Ssm } from '../io/ssm.ts'
 import { SsmCommands } from '../io/ssm-commands.ts'
 import { SsmParameters } from '../io/ssm-parameters.ts'
 import type { Project } from './project.ts'
-import { hasEnded, thisProcess, whoami } from './whoami.ts'
+import { hasEndedHere, thisProcess, whoami } from './whoami.ts'
 
 /** DescribeInstanceRefreshes changes by the minute. */
 const POLL_MS = 5_000
@@ -53,7 +53,7 @@ export async function openDeployWorld(
     commands: new SsmCommands(ssm),
     parameters: new SsmParameters(ssm),
     by: whoami(),
-    ...{ process: thisProcess(), hasEnded, leaseMs: LEASE_MS },
+    ...{ process: thisProcess(), hasEnded: hasEndedHere, leaseMs: LEASE_MS },
     pollMs: emulated ? EMULATED_POLL_MS : POLL_MS,
     signal,
     sleep: (ms, until) => sleep(ms, undefined, { signal: until }),

@@ -13,7 +13,7 @@ import {
 import { Deployment, type Full, isFull, newest } from '../fleet/deployments.ts'
 import { answer, checkAnswerable } from '../fleet/full-answer.ts'
 import type { Migrate } from '../fleet/full-plan.ts'
-import { canGoBack, cannotGoBack } from '../fleet/full-state.ts'
+import { canGoBack, cannotGoBack, goesBack } from '../fleet/full-state.ts'
 import { turnRound, wayBack } from '../fleet/rollback.ts'
 import { begin, checkDeployed, deploymentOpen, settle } from '../fleet/rolling.ts'
 import { runDeployment } from '../fleet/run-deployment.ts'
@@ -106,7 +106,7 @@ export async function prepareRollback(
 
 /** Throws migrate_begun or deploy_past_return (exit 2) before anybody is asked. */
 function turning(open: Full, undone: boolean, world: OpenDeployWorld): Steps {
-  if (!undone && !open.has('rolling-back') && !canGoBack(open)) throw cannotGoBack(open)
+  if (!undone && !goesBack(open) && !canGoBack(open)) throw cannotGoBack(open)
   const go = async () => checkTurned(await turnRound(undone ? await answer(open, false, world) : open, world))
   return { open, turns: true, go }
 }

@@ -3,8 +3,9 @@ import type { StackDefinition } from '../config.ts'
 import { BakeError, messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { groupNamed } from '../fleet/deploy-plan.ts'
-import { type Deployment, readDeployments } from '../fleet/deployments.ts'
+import { type Deployment, isFull, newest, readDeployments } from '../fleet/deployments.ts'
 import { localServices, type ServiceState } from '../fleet/local-state.ts'
+import { deploymentOpen } from '../fleet/rolling.ts'
 import { type GroupState, groupState } from '../fleet/stack-state.ts'
 import { readSwaps } from '../fleet/swap-record.ts'
 import { DockerContainers } from '../io/containers.ts'
@@ -100,7 +101,7 @@ const BY_ITSELF: Process[] = ['AlarmNotification', 'AZRebalance', 'HealthCheck',
 
 /**
  * `bake autoscaling suspend|resume`: the processes that are suspended afterwards. Without `processes` it suspends what changes instances by itself, and resumes
- * all. Throws unknown_stack, stack_without_group, unknown_group (exit 2), ec2_* (exit 4).
+ * all. Throws unknown_stack, stack_without_group, unknown_group, deployment_open (exit 2): a full deployment resumes what it has suspended, ec2_* (exit 4).
  */
 export async function setProcesses(
   ask: { stack: string; on: boolean; processes: string[] },
@@ -112,6 +113,9 @@ export async function setProcesses(
   const processes = ask.processes.length > 0 ? PROCESSES.filter((process) => ask.processes.includes(process)) : undefined
   await using world = await openDeployWorld(project, request)
   await groupNamed(stack, group, world.groups)
+  const open = await newest(world.ledger, stack)
+  // What it has suspended would change the group under its hands; it resumes them itself.
+  if (ask.on && open && !open.ended && isFull(open)) throw deploymentOpen(open)
   if (ask.on) await world.groups.resume(group, processes ?? [...PROCESSES])
   else await world.groups.suspend(group, processes ?? BY_ITSELF)
   return { stack, group, suspended: (await world.groups.get(group))?.suspended ?? [] }

@@ -15,5 +15,14 @@ export function whoami(): string {
 /** This process, as its directories and records name it. */
 export const thisProcess = (): ProcessId => ({ host: hostname(), pid: process.pid, start: processStart(process.pid) ?? '' })
 
+/**
+ * The same, where a mistake costs more than waiting: the other one's machine must have been booted when this one was, or it may be another of the same name, as
+ * containers and clones are.
+ */
+export const hasEndedHere = (process: ProcessId): boolean => bootOf(process) === bootOf(thisProcess()) && hasEnded(process)
+
+/** See processStart. */
+const bootOf = ({ start }: ProcessId): string => start.slice(start.lastIndexOf('.') + 1)
+
 /** Whether a process of this machine has certainly ended. */
 export const hasEnded = ({ host, pid, start }: ProcessId): boolean => host === hostname() && !isAlive(pid, start)

@@ -17,7 +17,7 @@ export interface DeployWorld {
   refreshes: Pick<Refreshes, 'start' | 'list' | 'rollback'>
   templates: Pick<Ec2Templates, 'get' | 'versions'>
   images: Pick<Ec2Images, 'get'>
-  instances: Pick<Ec2Instances, 'type' | 'passing'>
+  instances: Pick<Ec2Instances, 'type' | 'passing' | 'state'>
   balancers: Pick<LoadBalancers, 'targetGroups' | 'targets' | 'register' | 'deregister' | 'mayChange'>
   commands: Pick<SsmCommands, 'online' | 'send' | 'find' | 'result'>
   /** Of Systems Manager: what instances that join read. */

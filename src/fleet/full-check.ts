@@ -1,5 +1,6 @@
 import type { CommandResult } from '../io/ssm-commands.ts'
 import { GivenUp, type Run } from './full-run.ts'
+import { shell } from './full-shell.ts'
 
 /** Services have as long as bake.yaml gives them; the script itself gives up before this. */
 const CHECK_SECONDS = 3_600
@@ -45,15 +46,6 @@ async function resultOf(instance: string, sent: string[], commands: Run['world']
   }
   return await commands.result(sent.at(-1)!, instance)
 }
-
-/** AWS's own document for a line of sh, as root. `seconds`: it is ended after this; 172,800 at most. */
-export const shell = (line: string, seconds: number) => ({
-  ...{ document: SHELL_DOCUMENT, deliverySeconds: DELIVERY_SECONDS },
-  parameters: { commands: line, executionTimeout: String(seconds) },
-})
-export const SHELL_DOCUMENT = 'AWS-RunShellScript'
-/** An agent that isn't there takes no command: it has this long to fetch it. */
-const DELIVERY_SECONDS = 600
 
 /** https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html */
 export const ENDED = new Set(['Success', 'Cancelled', 'TimedOut', 'Failed'])

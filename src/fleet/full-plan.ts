@@ -2,8 +2,8 @@ import { refused } from '../errors.ts'
 import type { Group } from '../io/autoscaling-groups.ts'
 import { newBuildId } from '../names.ts'
 import type { DeployWorld } from './deploy-world.ts'
-import { SHELL_DOCUMENT } from './full-check.ts'
 import type { FullRecord } from './full-record.ts'
+import { SHELL_DOCUMENT } from './full-shell.ts'
 
 /** The hook of a stack: what runs once, between the old and the new. */
 export interface Migrate {

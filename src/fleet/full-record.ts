@@ -58,7 +58,7 @@ export const fullSteps = (common: Common) =>
     /** Nothing goes back by itself from here on. */
     z.object({ ...common, step: z.literal('migrating'), instance: z.string() }),
     z.object({ ...common, step: z.literal('migrated'), outcome, reason: z.string().optional() }),
-    /** A person has looked: the data is as the new release needs it, or as the old one does. */
+    /** A person has looked: the data is as the new release needs it, or as the old one does. The newest counts; after the latter there is none. */
     z.object({ ...common, step: z.literal('answered'), migrated: z.boolean() }),
     z.object({ ...common, step: z.literal('registering') }),
     z.object({ ...common, step: z.literal('retiring') }),

@@ -1,3 +1,4 @@
+import { uptime } from 'node:os'
 import { BakeError, unavailable } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
 import type { Group } from '../io/autoscaling-groups.ts'
@@ -10,9 +11,12 @@ import { reached, standing, wordsOf } from './full-state.ts'
 /** Heirs wait longer than the owner trusts itself: a call that it made at the last moment has ended by then, with all that the SDK tries. */
 const HEIRS_WAIT = 2
 /** In an outage nobody is to come back to a bake that gave up over a lost connection. */
-const OUT_OF_REACH_MS = 10 * 60_000
+export const OUT_OF_REACH_MS = 10 * 60_000
 /** That nothing has changed is told too. */
 const TELL_AGAIN_MS = 60_000
+
+/** Goes on while the machine sleeps, as the ledger's clock does: who wakes up late knows it. */
+const sinceBootMs = () => uptime() * 1000
 
 /** Somebody's step came first, such as a wish to have it back: what is next has to be thought of anew. */
 export class Turned extends Error {}
@@ -31,6 +35,8 @@ export interface Waiting {
 /** A process that takes the steps of a `full` deployment: the only one, until its claim is lost. Ends by leaving the rest to others. */
 export class Run implements AsyncDisposable {
   at: Full
+  /** AWS has been out of reach for as long as anybody waits. */
+  outOfReach = false
   readonly world: DeployWorld
   readonly #owner: string
   readonly #beat: Heartbeat
@@ -42,14 +48,17 @@ export class Run implements AsyncDisposable {
     this.#beat = beat
   }
 
-  /** Follows whoever takes the steps, as long as that one lives; then the steps are this process's. Undefined: the deployment has ended. Throws ledger errors. */
-  static async begin(deployment: Full, world: DeployWorld): Promise<{ run: Run } | { ended: Full }> {
+  /**
+   * Follows whoever takes the steps, as long as that one lives; then the steps are this process's. `owners`: those that this process was, and isn't any more: nobody waits for
+   * their lease. The next one is added. Throws ledger errors.
+   */
+  static async begin(deployment: Full, world: DeployWorld, owners = new Set<string>()): Promise<{ run: Run } | { ended: Full }> {
     let told = ''
     for (let at = deployment; ; at = await readOn(world.ledger, at)) {
       if (at.ended) return { ended: at }
-      const holder = await holderOf(at, world)
+      const holder = await holderOf(at, world, owners)
       if (!holder) {
-        const run = await Run.#claim(at, world)
+        const run = await Run.#claim(at, world, owners)
         if (run) return { run }
         continue
       }
@@ -63,10 +72,11 @@ export class Run implements AsyncDisposable {
     }
   }
 
-  static async #claim(at: Full, world: DeployWorld): Promise<Run | undefined> {
+  static async #claim(at: Full, world: DeployWorld, owners: Set<string>): Promise<Run | undefined> {
     const { by, leaseMs, process } = world
     const owner = `${at.document.stack}.${crypto.randomUUID()}`
-    const beat = new Heartbeat(world.ledger, owner, { leaseMs })
+    owners.add(owner)
+    const beat = new Heartbeat(world.ledger, owner, { leaseMs, now: sinceBootMs })
     await beat.start()
     const claimed = await tryTake(world.ledger, at, { step: 'claimed', owner, leaseMs: leaseMs * HEIRS_WAIT, process }, by).catch(
       async (error) => {
@@ -153,7 +163,9 @@ export class Run implements AsyncDisposable {
     for (;;) {
       this.check()
       const seen = await probe().catch((error: unknown) => {
-        if (!isPassing(error) || performance.now() - answeredAt > OUT_OF_REACH_MS) throw error
+        if (!isPassing(error)) throw error
+        this.outOfReach = performance.now() - answeredAt > OUT_OF_REACH_MS
+        if (this.outOfReach) throw error
         return error
       })
       if (seen === true) return
@@ -182,9 +194,14 @@ export class Run implements AsyncDisposable {
 }
 
 /** Who takes the steps now and lives. */
-async function holderOf(at: Full, { ledger, hasEnded }: DeployWorld): Promise<StepOf<'claimed'> | undefined> {
+async function holderOf(
+  at: Full,
+  { ledger, hasEnded }: DeployWorld,
+  owners: ReadonlySet<string>,
+): Promise<StepOf<'claimed'> | undefined> {
   const claim = at.last('claimed')
-  if (claim === undefined || at.last('released')?.owner === claim.owner || hasEnded(claim.process)) return undefined
+  if (claim === undefined || owners.has(claim.owner) || at.last('released')?.owner === claim.owner || hasEnded(claim.process))
+    return undefined
   return (await isAlive(ledger, claim.owner, claim.leaseMs)) ? claim : undefined
 }
 

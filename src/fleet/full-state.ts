@@ -27,9 +27,7 @@ export const wordsOf = (step: FullStep): string => WORDS[step]
 /** Nobody serves: the old are drained, the new not registered yet. */
 const OUTAGE = new Set<FullStep | undefined>(['draining', 'migrating', 'registering', 'reregistering'])
 export const isDown = (deployment: Full): boolean =>
-  deployment.document.full.targetGroups.length > 0 &&
-  OUTAGE.has(reached(deployment)) &&
-  !(reached(deployment) === 'reregistering' && !deployment.has('draining'))
+  deployment.document.full.targetGroups.length > 0 && OUTAGE.has(reached(deployment))
 
 /** `migrate` ended otherwise than well, and no person has said yet what holds. */
 export function stoppedBy(deployment: Full): 'failed' | 'unknown' | undefined {
@@ -37,11 +35,18 @@ export function stoppedBy(deployment: Full): 'failed' | 'unknown' | undefined {
   return outcome === undefined || outcome === 'done' || deployment.has('answered') ? undefined : outcome
 }
 
+/** It goes back: somebody, or bake, has said so, or that the data is as the old release needs it. */
+export const goesBack = (deployment: Full): boolean =>
+  deployment.has('rolling-back') || deployment.last('answered')?.migrated === false
+
+/** `migrate` has ended and the old instances are there: a person who makes the data as they need it can say so. */
+export const mayBeUndone = (deployment: Full): boolean => deployment.has('migrated') && !deployment.has('retiring')
+
 /** Where an open deployment is, for people; undefined: it has ended, or Auto Scaling knows (rolling). */
 export function standing(deployment: Deployment): string | undefined {
   if (deployment.ended || !isFull(deployment)) return undefined
   const stopped = stoppedBy(deployment)
-  if (stopped !== undefined && !deployment.has('rolling-back'))
+  if (stopped !== undefined && !goesBack(deployment))
     return stopped === 'failed' ? 'migrate failed' : 'nobody knows how migrate ended'
   const step = reached(deployment)
   return step === undefined ? 'nothing is begun yet' : wordsOf(step)
@@ -56,7 +61,6 @@ export function cannotGoBack(deployment: Full): BakeError {
   const { n, document } = deployment
   const { stack, to } = document
   const retired = deployment.has('retiring')
-  const stopped = stoppedBy(deployment)
   const again = `${commandOf(document)} goes on with it`
   return refused(
     retired ? 'deploy_past_return' : 'migrate_begun',
@@ -65,13 +69,17 @@ export function cannotGoBack(deployment: Full): BakeError {
       : `migrate of ${nameOf(to)} has begun on ${stack}: whether the old release can work with the data is not bake's to say`,
     {
       next:
-        retired || stopped === undefined
-          ? `${again}; then bake rollback --stack ${stack} deploys ${nameOf(document.from)} anew`
+        stoppedBy(deployment) === undefined
+          ? `${again}; then bake rollback --stack ${stack} deploys ${nameOf(document.from)} anew${mayBeUndone(deployment) ? `. ${undoneBy(document)}` : ''}`
           : `look at the data. Is it as ${nameOf(document.from)} needs it: bake rollback --stack ${stack} --migrate-undone; as ${nameOf(to)} does: ${commandOf(document)} --migrate-done`,
       ids: { stack, deployment: String(n) },
     },
   )
 }
+
+/** For people: the way back after a migration. */
+export const undoneBy = ({ stack, from }: Full['document']): string =>
+  `Once the data is as ${nameOf(from)} needs it, bake rollback --stack ${stack} --migrate-undone takes it back`
 
 export const commandOf = ({ stack, to }: Full['document']): string =>
   `bake deploy --stack ${stack}${to.release === undefined ? '' : ` --release ${to.release}`} --strategy full`

@@ -14,16 +14,22 @@ const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`).repla
 export const migrateLine = ({ service, command, lock }: NonNullable<FullRecord['migrate']>): string =>
   ['bash', '-c', SCRIPT, 'bake-migrate', lock, `bake-${service}`, ...command].map(quoted).join(' ')
 
-/** Variables are those of the service's container, wherever it has them from: in a file, but for those of several lines, which such a file can't hold. */
+/**
+ * Systems Manager keeps the first 24,000 characters of what a command says, so the last lines of more are told as errors too. Variables are those of the service's container, wherever it has them from: in a file, but for those of several lines, which such a file can't hold.
+ */
 const SCRIPT = String.raw`
 set -uo pipefail
 umask 077
 kept=${'$'}{BAKE_KEPT:-/var/lib/bake}/migrate lock=$1 container=$2
 shift 2
+last_words() {
+  [ "$(wc -c <"$kept/$lock.output")" -le 20000 ] || tail -n 5 "$kept/$lock.output" | tail -c 2000 >&2
+}
 mkdir -p "$kept" && exec 9>>"$kept/$lock" && flock 9 || exit ${UNKNOWN_STATUS}
 if [ -e "$kept/$lock.begun" ]; then
   [ -s "$kept/$lock.status" ] || { echo 'it was begun before, and left no word of how it ended' >&2; exit ${UNKNOWN_STATUS}; }
   cat "$kept/$lock.output"
+  last_words
   exit "$(<"$kept/$lock.status")"
 fi
 : >"$kept/$lock.begun" && sync "$kept/$lock.begun" "$kept" || exit ${UNKNOWN_STATUS}
@@ -47,5 +53,6 @@ run() {
 run "$@" 2>&1 | tee "$kept/$lock.output"
 status=${'$'}{PIPESTATUS[0]}
 echo "$status" >"$kept/$lock.new" && mv "$kept/$lock.new" "$kept/$lock.status"
+last_words
 exit "$status"
 `

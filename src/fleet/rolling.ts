@@ -3,7 +3,8 @@ import { failpoint } from '../failpoint.ts'
 import type { Refresh } from '../io/autoscaling-refreshes.ts'
 import { type DeployPlan, nameOf } from './deploy-plan.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
-import { create, type Deployment, isRolling, newest, type Rolling, refresh as readOn, take } from './deployments.ts'
+import { create, type Deployment, isFull, isRolling, newest, type Rolling, refresh as readOn, take } from './deployments.ts'
+import { commandOf } from './full-state.ts'
 import { endOf, findOwn, isActive, isRefused, look, progress } from './refreshes.ts'
 import { closeSwaps } from './swap-record.ts'
 
@@ -29,13 +30,14 @@ export async function begin({ document, n }: DeployPlan, world: DeployWorld): Pr
   })
 }
 
-export function deploymentOpen({ document, n }: Deployment): BakeError {
+export function deploymentOpen(open: Deployment): BakeError {
+  const { document, n } = open
   const { to, stack, by, group } = document
   return refused(
     'deployment_open',
     `stack ${stack} is in the middle of a deployment of ${nameOf(to)} to group ${group}, begun by ${by}`,
     {
-      next: `bake deploy --stack ${stack}${to.release === undefined ? '' : ` --release ${to.release}`} goes on with it, bake rollback --stack ${stack} takes it back`,
+      next: `${isFull(open) ? commandOf(open.document) : `bake deploy --stack ${stack}${to.release === undefined ? '' : ` --release ${to.release}`}`} goes on with it, bake rollback --stack ${stack} takes it back`,
       ids: { stack, deployment: String(n) },
     },
   )

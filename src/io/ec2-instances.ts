@@ -168,6 +168,15 @@ export class Ec2Instances {
     return new Set(found.flatMap(({ InstanceId = '' }) => (ids.includes(InstanceId) ? [InstanceId] : [])))
   }
 
+  /** EC2's word, as RunningInstance has it; undefined when it knows no such instance, or none yet. Asks for no permission that `passing` doesn't. */
+  async state(id: string): Promise<string | undefined> {
+    const request = { action: 'DescribeInstanceStatus', subject: id }
+    const found = await this.#ec2.optional(MISSING, request, ({ sdk, client }) =>
+      client.send(new sdk.DescribeInstanceStatusCommand({ InstanceIds: [id], IncludeAllInstances: true })),
+    )
+    return found?.InstanceStatuses?.[0]?.InstanceState?.Name
+  }
+
   /** Undefined when EC2 knows no such type in this region. */
   async type(name: string): Promise<InstanceType | undefined> {
     const request = { action: 'DescribeInstanceTypes', subject: name }

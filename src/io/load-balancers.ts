@@ -1,4 +1,5 @@
 import type { ElasticLoadBalancingV2Client } from '@aws-sdk/client-elastic-load-balancing-v2'
+import { BakeError, messageOf } from '../errors.ts'
 import { awsOptions } from './aws-client.ts'
 import { ec2Error, ec2ErrorName } from './ec2-errors.ts'
 
@@ -70,12 +71,19 @@ export class LoadBalancers implements AsyncDisposable {
     }))
   }
 
-  /** On the target group's own port, as Auto Scaling does. False: the load balancer doesn't know one of them yet, and none is registered. */
-  async register(arn: string, instances: string[]): Promise<boolean> {
+  /**
+   * On the target group's own port, as Auto Scaling does. A text: what AWS says of one that the load balancer doesn't know, yet or any more; the others are registered,
+   * though AWS takes all or none.
+   */
+  async register(arn: string, instances: string[]): Promise<string | undefined> {
     const Targets = instances.map((Id) => ({ Id }))
-    return await this.#unlessUnknown('RegisterTargets', arn, ({ sdk, client }) =>
+    const unknown = await this.#unlessUnknown('RegisterTargets', arn, ({ sdk, client }) =>
       client.send(new sdk.RegisterTargetsCommand({ TargetGroupArn: arn, Targets })),
     )
+    if (unknown === undefined || instances.length === 1) return unknown
+    let said: string | undefined
+    for (const id of instances) said = (await this.register(arn, [id])) ?? said
+    return said
   }
 
   /** Those that aren't registered are no error. */
@@ -92,12 +100,17 @@ export class LoadBalancers implements AsyncDisposable {
     await this.deregister(arn, [{ id: NOBODY }])
   }
 
-  async #unlessUnknown(action: string, arn: string, send: (connection: Connection) => Promise<unknown>): Promise<boolean> {
+  /** AWS's words when it doesn't know an instance. */
+  async #unlessUnknown(
+    action: string,
+    arn: string,
+    send: (connection: Connection) => Promise<unknown>,
+  ): Promise<string | undefined> {
     try {
       await this.#call(action, arn, send)
-      return true
+      return undefined
     } catch (error) {
-      if (NOT_YET.has(ec2ErrorName(error))) return false
+      if (NOT_YET.has(ec2ErrorName(error))) return messageOf(error instanceof BakeError ? error.cause : error)
       throw error
     }
   }

@@ -144,19 +144,22 @@ describe('what ends bake leaves a deployment that goes on:', () => {
     expect(stderr).toMatch(/stopped where the old instances are drained, and no instance of s\d+ serves: bake deploy/)
     expect(await history()).toEqual(['v2 running: the old instances are drained'])
     const other = await world.stacks.bake(['deploy', '--stack', stack, '--release', 'v3', '--yes', '--json'])
-    expect(errorOf(other.stdout)).toMatchObject({ code: 'deployment_open' })
+    expect(errorOf(other.stdout)).toMatchObject({ code: 'deployment_open', next: expect.stringContaining('--strategy full') })
+    const resumed = await world.stacks.bake(['autoscaling', 'resume', '--stack', stack, '--json'])
+    expect(errorOf(resumed.stdout)).toMatchObject({ code: 'deployment_open' })
     expect((await world.stacks.bake(['stacks'])).stdout).toMatch(/v2 is being deployed: the old instances are drained/)
     world.balancers.drainHolds = false
     expect(await deploy()).toMatchObject({ code: 0 })
     await expectDeployed()
   })
 
-  test.runIf(all)('an answer that got lost', async () => {
+  test.runIf(all)('an answer that got lost is waited for', async () => {
     await newStack()
     world.groups.lost.add('UpdateAutoScalingGroup')
-    expect(await deploy()).toMatchObject({ code: 4 })
+    await using running = start()
+    await running.waitFor('stderr', /waiting for Auto Scaling .*does not answer/)
     world.groups.lost.clear()
-    expect(await deploy()).toMatchObject({ code: 0 })
+    expect(await running.wait()).toMatchObject({ code: 0 })
     await expectDeployed()
   })
 
@@ -186,6 +189,10 @@ describe('migrate', () => {
     const refused = await rollback()
     expect(refused.code).toBe(2)
     expect(errorOf(refused.stdout)).toMatchObject({ code: 'migrate_begun', next: expect.stringContaining('--migrate-undone') })
+    if (all) {
+      const asked = await world.stacks.bake(['rollback', '--stack', stack, '--migrate-undone', '--json'])
+      expect(errorOf(asked.stdout)).toMatchObject({ next: expect.stringMatching(/ --migrate-undone --yes$/) })
+    }
     expect((await rollback('--migrate-undone')).code).toBe(0)
     await expectAsBefore()
     expect(await history()).toEqual(['v2 rolled-back'])

@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { DeployWorld } from '../../src/fleet/deploy-world.ts'
-import { create, type Full, type FullDocument, type NewStep, refresh, take } from '../../src/fleet/deployments.ts'
+import { type Full, type NewStep, refresh, take } from '../../src/fleet/deployments.ts'
 import { answer } from '../../src/fleet/full-answer.ts'
-import { Run } from '../../src/fleet/full-run.ts'
-import { canGoBack, standing } from '../../src/fleet/full-state.ts'
+import { canGoBack, goesBack, standing } from '../../src/fleet/full-state.ts'
 import { turnRound } from '../../src/fleet/rollback.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
+import { begun as begin, claim as claimAs, worldOf as world } from '../support/full-log.ts'
 
 let dir: string
 let ledger: DirectoryLedger
@@ -19,37 +19,9 @@ beforeEach(async () => {
   return () => rm(dir, { recursive: true, maxRetries: 3 })
 })
 
-const launch = (version: number) => ({
-  release: `v${version}`,
-  image: `ami-${version}`,
-  template: { id: 'lt-1', name: 'web', version },
-})
-const document: FullDocument = {
-  ...{ version: 1, project: 'shop', stack: 'production', kind: 'deploy', strategy: 'full', group: 'web', region: 'us-east-1' },
-  ...{ from: launch(1), to: launch(2), by: 'ann@here', at: 1 },
-  full: {
-    ...{ sizes: { min: 1, desired: 2, max: 2 }, protectsNew: false, suspended: [], instances: ['i-1', 'i-2'] },
-    ...{ targetGroups: [], asked: true, migrate: { service: 'web', command: ['migrate'], lock: 'a' } },
-  },
-}
-const begun = async (...steps: NewStep[]): Promise<Full> => {
-  let at = (await create(ledger, 0, document))!
-  for (const step of steps) at = await take(ledger, at, step, 'ann@here')
-  return at
-}
-const worldOf = (more: Partial<DeployWorld> = {}): DeployWorld =>
-  ({
-    ...{ ledger, by: 'bob@there', leaseMs: 60_000, pollMs: 10, process: { host: 'there', pid: 1, start: '1' } },
-    ...{ hasEnded: () => false, signal: new AbortController().signal, tell: () => {} },
-    sleep: async (ms: number, signal: AbortSignal) => void (await sleep(ms, undefined, { signal })),
-    ...more,
-  }) as unknown as DeployWorld
-
-async function claim(at: Full, more: Partial<DeployWorld> = {}): Promise<Run> {
-  const got = await Run.begin(at, worldOf(more))
-  if (!('run' in got)) throw new Error('it has ended')
-  return got.run
-}
+const begun = (...steps: NewStep[]) => begin(ledger, steps)
+const worldOf = (more: Partial<DeployWorld> = {}) => world(ledger, more)
+const claim = (at: Full, more: Partial<DeployWorld> = {}) => claimAs(at, worldOf(more))
 
 describe('one process takes the steps:', () => {
   test('others follow as long as it lives, and get what it leaves', async () => {
@@ -103,6 +75,25 @@ describe('migrate decides which way is left:', () => {
     expect(canGoBack(at)).toBe(true)
     await take(ledger, at, MIGRATING[2]!, 'ann@here')
     await expect(turnRound(at, worldOf())).rejects.toMatchObject({ code: 'migrate_begun' })
+  })
+
+  test('a migration that went well can be called undone until the old instances go; nothing turns it after that', async () => {
+    const at = await begun(...MIGRATING, { step: 'migrated', outcome: 'done' }, { step: 'registering' })
+    await expect(answer(at, true, worldOf())).rejects.toMatchObject({ code: 'nothing_to_answer' })
+    await expect(turnRound(at, worldOf())).rejects.toMatchObject({ next: expect.stringContaining('--migrate-undone') })
+    const undone = await answer(at, false, worldOf())
+    expect([canGoBack(undone), goesBack(undone)]).toEqual([true, true])
+    await expect(answer(undone, true, worldOf())).rejects.toMatchObject({ message: expect.stringContaining('undone') })
+  })
+
+  test('a word of another counts until it is acted on: the newest', async () => {
+    const at = await begun(...MIGRATING, { step: 'migrated', outcome: 'failed' }, { step: 'answered', migrated: true })
+    expect(canGoBack(await answer(at, false, worldOf()))).toBe(true)
+  })
+
+  test('with the old instances gone nothing can be called undone', async () => {
+    const at = await begun(...MIGRATING, { step: 'migrated', outcome: 'done' }, { step: 'retiring' })
+    await expect(answer(at, false, worldOf())).rejects.toMatchObject({ code: 'nothing_to_answer' })
   })
 
   test('a word on it counts once, and only when it is asked for', async () => {

@@ -17,6 +17,7 @@ case "$1 $3" in
     for word in "$@"; do printf '<%s>' "$word"; case $word in --env-file=*) variables=$(<"\${word#*=}") ;; esac; done >>"$DIR/runs"
     printf '%s\\n' "$variables" "B=$B" >"$DIR/variables"
     sleep 0.5
+    [ ! -e "$DIR/long" ] || seq -f 'line %g' 5000
     echo changed
     exit "$(cat "$DIR/status" 2>/dev/null || echo 0)"
     ;;
@@ -63,6 +64,13 @@ test('runs once: who comes later, or at the same time, ends as the first', async
   ])
   expect(await run()).toMatchObject({ code: 3, stdout: 'changed\n' })
   expect(await runs()).toBe(1)
+})
+
+test('of much output the last lines are told as errors too: Systems Manager keeps only the first of each', async () => {
+  await writeFile(join(dir, 'long'), '')
+  const last = expect.stringMatching(/line 4997\nline 4998\nline 4999\nline 5000\nchanged\n$/)
+  expect(await run()).toMatchObject({ code: 0, stderr: last })
+  expect(await run()).toMatchObject({ code: 0, stderr: last })
 })
 
 test('who comes after one that left no word does not run it', async () => {
