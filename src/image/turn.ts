@@ -56,7 +56,7 @@ export async function takeTurn(
   let claims = await readClaims(world.ledger, job.key)
   let waitedFor: number | undefined
   const began = performance.now()
-  let lastAliveCheck = 0
+  let seen: { n: number; alive: boolean; atMs: number } | undefined
   let slot: number | undefined
   for (;;) {
     tools.abort.throwIfAborted()
@@ -74,10 +74,12 @@ export async function takeTurn(
 
     const holder = claims.holder
     if (holder) {
-      const due = performance.now() - lastAliveCheck > Math.min(1_000, holder.leaseMs / 3)
-      const alive = due ? await isAlive(world.ledger, holder.owner, holder.leaseMs) : true
-      if (due) lastAliveCheck = performance.now()
-      if (alive) {
+      // One that was found dead stays so between two looks: to take its place takes more than one round.
+      if (seen?.n !== holder.n || performance.now() - seen.atMs > Math.min(1_000, holder.leaseMs / 3)) {
+        const alive = await isAlive(world.ledger, holder.owner, holder.leaseMs)
+        seen = { n: holder.n, alive, atMs: performance.now() }
+      }
+      if (seen.alive) {
         if (tools.drain.aborted || !tools.place.wait()) return { kind: 'later' }
         if (waitedFor !== holder.n) await onWait({ build: holder.build, claim: holder.n })
         waitedFor = holder.n
