@@ -1,4 +1,5 @@
 import type { CommandResult } from '../io/ssm-commands.ts'
+import { isCommandEnd } from './aws-answers.ts'
 import { GivenUp, type Run } from './full-run.ts'
 import { shell } from './full-shell.ts'
 
@@ -32,7 +33,7 @@ export async function askNew(run: Run, instances: string[], deadlineMs: number):
     for (const id of instances.filter((each) => !well.has(each))) {
       const { status, details, stdout, stderr } = await resultOf(id, commandIds, commands)
       if (status === 'Success') well.add(id)
-      else if (ENDED.has(status)) throw new GivenUp(`new instance ${id} is not well: ${lastWords(stdout, stderr) || details}`)
+      else if (isCommandEnd(status)) throw new GivenUp(`new instance ${id} is not well: ${lastWords(stdout, stderr) || details}`)
     }
     return well.size === instances.length ? true : `${well.size} of ${instances.length} instances are well`
   })
@@ -46,9 +47,6 @@ async function resultOf(instance: string, sent: string[], commands: Run['world']
   }
   return await commands.result(sent.at(-1)!, instance)
 }
-
-/** https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html */
-export const ENDED = new Set(['Success', 'Cancelled', 'TimedOut', 'Failed'])
 
 /** What a command said last, on one line. */
 export const lastWords = (stdout: string, stderr: string): string => {

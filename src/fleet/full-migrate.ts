@@ -1,13 +1,13 @@
 import { BakeError } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
 import type { CommandResult } from '../io/ssm-commands.ts'
-import { ENDED, lastWords } from './full-check.ts'
+import { isCommandEnd, isRefused } from './aws-answers.ts'
+import { lastWords } from './full-check.ts'
 import type { Outcome } from './full-record.ts'
 import { GivenUp, type Run } from './full-run.ts'
 import { SHELL_DOCUMENT, shell } from './full-shell.ts'
 import { migrateStopped, stoppedBy } from './full-state.ts'
 import { migrateLine, UNKNOWN_STATUS } from './migrate-line.ts'
-import { isRefused } from './refreshes.ts'
 
 /** The longest that Systems Manager lets a command run: 48 hours. */
 const MIGRATE_SECONDS = 172_800
@@ -46,7 +46,7 @@ async function outcomeOf(run: Run, before: boolean): Promise<Outcome> {
   await run
     .until(waiting, async () => {
       const seen = await run.world.commands.result(id, instance)
-      if (ENDED.has(seen.status)) ended = seen
+      if (isCommandEnd(seen.status)) ended = seen
       // Its command would be "in progress" for two days.
       else gone = await isGone()
       return ended !== undefined || gone !== undefined ? true : `${instance} says ${seen.status}`

@@ -1,8 +1,9 @@
 import { uptime } from 'node:os'
-import { BakeError, unavailable } from '../errors.ts'
+import { unavailable } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
 import type { Group } from '../io/autoscaling-groups.ts'
 import { Heartbeat, isAlive } from '../jobs/heartbeat.ts'
+import { isPassing } from './aws-answers.ts'
 import type { DeployWorld } from './deploy-world.ts'
 import { type Full, type NewStep, refresh as readOn, type StepOf, tryTake } from './deployments.ts'
 import { type FullStep, ORDER } from './full-record.ts'
@@ -204,12 +205,3 @@ async function holderOf(
     return undefined
   return (await isAlive(ledger, claim.owner, claim.leaseMs)) ? claim : undefined
 }
-
-/** It may be otherwise in a minute. */
-const isPassing = (error: unknown): error is BakeError =>
-  error instanceof BakeError && ['ec2_unreachable', 'ec2_throttled'].includes(error.code)
-
-/** What AWS has against a step, for good: it won't be otherwise in a minute. */
-export const isRefusal = (error: unknown): error is BakeError =>
-  error instanceof BakeError &&
-  ['ec2_refused', 'ec2_denied', 'ec2_limit', 'ec2_capacity', 'ec2_not_subscribed'].includes(error.code)

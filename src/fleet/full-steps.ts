@@ -1,10 +1,10 @@
 import { BakeError, messageOf } from '../errors.ts'
 import type { Group, GroupInstance } from '../io/autoscaling-groups.ts'
 import type { Process } from '../scaling-processes.ts'
+import { isRefused } from './aws-answers.ts'
 import { askNew } from './full-check.ts'
 import { idsOf, newOf, oldOf } from './full-instances.ts'
 import { GivenUp, type Run } from './full-run.ts'
-import { isRefused } from './refreshes.ts'
 
 /** The steps of a `full` deployment. Each looks at what there is first, so that it can be taken again by whoever doesn't know whether it was. */
 

@@ -1,9 +1,10 @@
 import { BakeError, EXIT, failed, unavailable } from '../errors.ts'
+import { isPassing, isRefusal } from './aws-answers.ts'
 import { nameOf } from './deploy-plan.ts'
 import type { DeployWorld } from './deploy-world.ts'
 import type { Ended, Full } from './deployments.ts'
 import { migrateOnce } from './full-migrate.ts'
-import { GivenUp, GroupGone, isRefusal, OUT_OF_REACH_MS, Run, Turned } from './full-run.ts'
+import { GivenUp, GroupGone, OUT_OF_REACH_MS, Run, Turned } from './full-run.ts'
 import { awaitServed, drainOld, registerNew, reregisterOld } from './full-serve.ts'
 import { canGoBack, commandOf, goesBack, isDown, mayBeUndone, reached, standing, undoneBy } from './full-state.ts'
 import { checkNew, double, removeNew, restore, retireOld, suspend } from './full-steps.ts'
@@ -33,7 +34,7 @@ export async function runFull(deployment: Full, world: DeployWorld): Promise<Ful
       const patient = run?.outOfReach !== true && performance.now() - since <= OUT_OF_REACH_MS
       // Who followed another leaves it to that one.
       const own = run !== undefined || (!world.signal.aborted && owners.has(at.last('claimed')?.owner ?? ''))
-      if (world.signal.aborted || !patient || !isPassing(error)) throw leaving(error, at, own ? world : undefined)
+      if (world.signal.aborted || !patient || !isPassingHere(error)) throw leaving(error, at, own ? world : undefined)
       world.tell('warning', `${at.document.stack}  ${error.message}: it is tried again`)
       await world.sleep(world.pollMs * Math.min(2 ** tries++, MOST_PATIENCE), world.signal).catch((aborted: unknown) => {
         throw leaving(aborted, at, world)
@@ -48,10 +49,10 @@ const MOST_PATIENCE = 12
 /** Of those that change something. */
 const stepsOf = ({ steps }: Full): number => steps.filter(({ step }) => step !== 'claimed' && step !== 'released').length
 
-/** It may be otherwise in a minute. */
-const isPassing = (error: unknown): error is BakeError =>
-  error instanceof BakeError &&
-  ['ec2_unreachable', 'ec2_throttled', 'ledger_unreachable', 'ledger_throttled', 'lease_lost'].includes(error.code)
+/** So may the ledger, and with it the lease. */
+const isPassingHere = (error: unknown): error is BakeError =>
+  isPassing(error) ||
+  (error instanceof BakeError && ['ledger_unreachable', 'ledger_throttled', 'lease_lost'].includes(error.code))
 
 /** What leaves a deployment open says where it is left, and what goes on with it. `world` absent: another process takes the steps. */
 function leaving(error: unknown, at: Full, world: DeployWorld | undefined): unknown {

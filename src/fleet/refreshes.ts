@@ -1,5 +1,5 @@
-import { BakeError } from '../errors.ts'
 import type { Refresh } from '../io/autoscaling-refreshes.ts'
+import { isRefused } from './aws-answers.ts'
 import type { DeployWorld } from './deploy-world.ts'
 import type { Deployment, Ended, Rolling } from './deployments.ts'
 
@@ -60,7 +60,3 @@ export async function look(
     throw error
   }
 }
-
-/** Whether Auto Scaling answered with this name, which the SDK may end with Fault: the adapter's error has the SDK's as its cause. */
-export const isRefused = (error: unknown, name: string): boolean =>
-  error instanceof BakeError && error.cause instanceof Error && error.cause.name.startsWith(name)

@@ -1,11 +1,12 @@
 import { BakeError, failed, refused } from '../errors.ts'
 import { failpoint } from '../failpoint.ts'
 import type { Refresh } from '../io/autoscaling-refreshes.ts'
+import { isRefused } from './aws-answers.ts'
 import { type DeployPlan, nameOf } from './deploy-plan.ts'
 import { type DeployWorld, instancesByVersion } from './deploy-world.ts'
 import { create, type Deployment, isFull, isRolling, newest, type Rolling, refresh as readOn, take } from './deployments.ts'
 import { commandOf } from './full-state.ts'
-import { endOf, findOwn, isActive, isRefused, look, progress } from './refreshes.ts'
+import { endOf, findOwn, isActive, look, progress } from './refreshes.ts'
 import { closeSwaps } from './swap-record.ts'
 
 /** A refresh that was just begun is not always listed at once. */

@@ -1,7 +1,6 @@
-import { BakeError } from '../errors.ts'
 import type { CommandResult } from '../io/ssm-commands.ts'
 import { BUSY, NO_PROGRAM, SWAP_DOCUMENT } from '../swap-document.ts'
-import { isRefused } from './refreshes.ts'
+import { isCommandEnd, isPassing, isRefused } from './aws-answers.ts'
 import { type InstanceReport, readReport, type ServiceReport } from './swap-report.ts'
 import type { SwapStackWorld } from './swap-world.ts'
 
@@ -22,7 +21,6 @@ export interface InstanceOutcome extends InstanceReport {
 
 /** An instance that has not taken it by then is gone, or cut off. */
 const DELIVERY_SECONDS = 60
-const ENDED = new Set(['Success', 'Cancelled', 'TimedOut', 'Failed'])
 const LAST_LINES = 5
 
 /** An instance that ended while it was asked is a command "in progress" for an hour: the stack is looked at as well. */
@@ -91,10 +89,10 @@ async function follow(command: string, instances: string[], order: Order, world:
   for (;;) {
     try {
       for (const { instance, status } of await world.commands.invocations(command)) {
-        if (!ENDED.has(status) || !waiting.has(instance)) continue
+        if (!isCommandEnd(status) || !waiting.has(instance)) continue
         const result = await world.commands.result(command, instance)
         // The two lists may differ for a moment.
-        if (ENDED.has(result.status)) end(outcomeOf(result, order, seconds()))
+        if (isCommandEnd(result.status)) end(outcomeOf(result, order, seconds()))
       }
       if (world.now() - lookedAt > LOOK_MS) {
         lookedAt = world.now()
@@ -110,10 +108,6 @@ async function follow(command: string, instances: string[], order: Order, world:
     await world.sleep(world.pollMs, world.signal)
   }
 }
-
-/** It may be otherwise in a minute. */
-const isPassing = (error: unknown): boolean =>
-  error instanceof BakeError && ['ec2_unreachable', 'ec2_throttled'].includes(error.code)
 
 function outcomeOf(
   { instance, status, details, code, stdout, stderr }: CommandResult,
@@ -139,7 +133,6 @@ const CODES: Record<number, string> = {
 const lost = (status: string, detail: string): string =>
   LOST[detail.replaceAll(' ', '')] ?? `${status}${detail === status || detail === '' ? '' : ` (${detail})`}`
 
-/** https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html */
 const LOST: Record<string, string> = {
   DeliveryTimedOut: 'its agent did not take the command: the instance is gone, or cut off',
   Undeliverable: 'its agent can not be reached: the instance is gone, or cut off',

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { Agent, createServer, type IncomingMessage, type ServerResponse, request as send } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SqsReceipts } from './aws-gaps/sqs-receipts.ts'
+import { serve } from './serve.ts'
 
 export interface AwsCall {
   /** As in the signature's scope: `s3`, `sqs`, `ssm`, `ecr`, `ec2`, … */
@@ -107,12 +108,9 @@ export async function startAwsProxy(target: string, latencyMs: Record<string, nu
     })
   }
 
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { endpoint, close } = await serve(server)
   return Object.assign(proxy, {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint,
     inject(pattern: AwsPattern, fault: AwsFault, times = Number.POSITIVE_INFINITY) {
       injected.push({ pattern, fault, left: times })
     },
@@ -120,10 +118,8 @@ export async function startAwsProxy(target: string, latencyMs: Record<string, nu
       injected = []
     },
     async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
+      await close()
       agent.destroy()
-      await once(server, 'close')
     },
   })
 }

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse, request as send } from 'node:http'
 import { DescribeRepositoriesCommand, ECRClient, type Repository } from '@aws-sdk/client-ecr'
 import { startRegistry } from './registry.ts'
+import { serve } from './serve.ts'
 
 /**
  * Stand-in for what moto's ECR lacks: blobs (a real docker-registry has them), tokens that differ and end (moto gives one for ever, dated 2015), and a registry
@@ -123,16 +123,13 @@ export async function startEcrStandIn(options: { moto?: string } = {}): Promise<
   const isThere = async (path: string) =>
     (await fetch(`http://${hostname}:${port}${path}`, { method: 'HEAD', headers: { accept: ACCEPT } })).ok
 
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const host = `localhost:${address.port}`
+  const { port: own, endpoint, close } = await serve(server)
+  const host = `localhost:${own}`
   return Object.defineProperties(state, {
     host: { value: host },
     env: {
       value: {
-        AWS_ENDPOINT_URL_ECR: `http://127.0.0.1:${address.port}`,
+        AWS_ENDPOINT_URL_ECR: endpoint,
         AWS_ACCESS_KEY_ID: 'test',
         AWS_SECRET_ACCESS_KEY: 'test',
         BAKE_ECR_REGISTRIES: `${host}=${ACCOUNT}@us-east-1`,
@@ -141,9 +138,7 @@ export async function startEcrStandIn(options: { moto?: string } = {}): Promise<
     [Symbol.asyncDispose]: {
       value: async () => {
         ecr?.destroy()
-        server.close()
-        server.closeAllConnections()
-        await once(server, 'close')
+        await close()
         await registry[Symbol.asyncDispose]()
       },
     },

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse, request as send } from 'node:http'
 import { startRegistry } from './registry.ts'
+import { serve } from './serve.ts'
 
 /** A status to answer with in the registry's place, or a connection that is reset after the first bytes. */
 export type Fault = number | 'reset'
@@ -41,16 +42,11 @@ export async function startFaultyRegistry(): Promise<FaultyRegistry> {
     request.pipe(call)
   }
 
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { port: own, close } = await serve(server)
   return Object.assign(door, {
-    host: `localhost:${address.port}`,
+    host: `localhost:${own}`,
     async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
       await registry[Symbol.asyncDispose]()
     },
   })

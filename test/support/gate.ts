@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import { waitFor } from '../../src/wait.ts'
+import { serve } from './serve.ts'
 
 export interface Gate extends AsyncDisposable {
   /** A Dockerfile whose build stands still until the gate is open: it ADDs what this server doesn't answer before. No base image, so it is fast. */
@@ -21,16 +22,13 @@ export async function startGate(): Promise<Gate> {
     held.add(response)
     response.once('close', () => held.delete(response))
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { endpoint, close } = await serve(server)
   const open = () => {
     opened = true
     for (const response of held) response.end('open')
   }
   return {
-    dockerfile: `FROM scratch\nADD http://127.0.0.1:${address.port}/${crypto.randomUUID()} /gate\nCOPY server.js /\n`,
+    dockerfile: `FROM scratch\nADD ${endpoint}/${crypto.randomUUID()} /gate\nCOPY server.js /\n`,
     entered: async () => {
       await waitFor(() => held.size > 0 || undefined, { what: 'a build at the gate', deadlineMs: 20_000, intervalMs: 10 })
     },
@@ -38,9 +36,7 @@ export async function startGate(): Promise<Gate> {
     open,
     async [Symbol.asyncDispose]() {
       open()
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
     },
   }
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { text } from 'node:stream/consumers'
+import { serve } from '../serve.ts'
 
 /** Auto Scaling's protocol: https://docs.aws.amazon.com/autoscaling/ec2/APIReference/Welcome.html. Forms go in, XML comes out. */
 export interface Answer {
@@ -58,16 +58,11 @@ export async function startScalingGaps(moto: string, { forwarded, own, passed, c
     const told = await answer.text()
     send({ status: answer.status, body: answer.ok && change ? await change(action, form, told) : told })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { endpoint, close } = await serve(server)
   return {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint,
     async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
       if (unknown.length > 0) throw new Error(`calls that the stand-in for Auto Scaling doesn't know: ${unknown.join(', ')}`)
     },
   }

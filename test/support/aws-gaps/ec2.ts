@@ -1,6 +1,6 @@
-import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import { text } from 'node:stream/consumers'
+import { serve } from '../serve.ts'
 import { ImageGaps } from './ec2-images.ts'
 import { TemplateGaps } from './ec2-templates.ts'
 import { type Answer, answerOf, escaped, refusal } from './ec2-wire.ts'
@@ -180,16 +180,11 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
       response.destroy()
     }
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { endpoint, close } = await serve(server)
   return Object.assign(gaps, {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint,
     async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
       if (unknown.size > 0) throw new Error(`calls that the stand-in for EC2 doesn't know: ${[...unknown].join(', ')}`)
     },
   })

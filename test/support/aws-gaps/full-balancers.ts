@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { text } from 'node:stream/consumers'
+import { serve } from '../serve.ts'
 
 /**
  * STAND-IN for Elastic Load Balancing v2's target groups, in moto's place, whose targets are healthy at once and for ever. Written from
@@ -114,12 +114,9 @@ export async function startBalancers(): Promise<TestBalancers> {
     const { status, body } = typeof told === 'string' ? { status: 200, body: told } : told
     response.writeHead(status, { 'content-type': 'text/xml' }).end(body)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { endpoint, close } = await serve(server)
   return Object.assign(state, {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint,
     make(name: string) {
       const arn = `arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/${name}/0123456789abcdef`
       groups.set(arn, new Map())
@@ -135,9 +132,7 @@ export async function startBalancers(): Promise<TestBalancers> {
     remove: drain,
     serve: (arn: string, id: string) => void groups.get(arn)!.set(id, { state: 'healthy', looks: 0 }),
     async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
       if (unknown.length > 0) throw new Error(`calls that the stand-in for load balancers doesn't know: ${unknown.join(', ')}`)
     },
   })

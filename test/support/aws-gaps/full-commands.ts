@@ -6,6 +6,7 @@ import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { serve } from '../serve.ts'
 
 /**
  * STAND-IN in front of the one for bake's own documents (run-command.ts), for AWS-RunShellScript. Written from https://docs.aws.amazon.com/systems-manager/latest/APIReference/: SendCommand,
@@ -177,12 +178,9 @@ export async function startCommands(behind: string): Promise<TestCommands> {
     const passed = await fetch(behind, { method: 'POST', headers, body: asked })
     reply(passed.status, await passed.text())
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { endpoint, close } = await serve(server)
   return Object.assign(state, {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint,
     runs: async () => (await readFile(files.runs, 'utf8').catch(() => '')).split('\n').filter((line) => line !== ''),
     async reset() {
       Object.assign(state, fresh())
@@ -193,9 +191,7 @@ export async function startCommands(behind: string): Promise<TestCommands> {
     },
     async [Symbol.asyncDispose]() {
       for (const child of children) child.kill('SIGKILL')
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
       await rm(dir, { recursive: true, force: true })
     },
   })

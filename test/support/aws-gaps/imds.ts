@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
+import { serve } from '../serve.ts'
 
 /**
  * STAND-IN for EC2's instance metadata service, version 2 only, which moto doesn't have; written from
@@ -78,11 +78,7 @@ export async function startImds({
     response.sendDate = false
     response.writeHead(status, { 'content-type': 'text/plain', date: new Date(now()).toUTCString(), server: 'EC2ws' }).end(body)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const endpoint = `http://127.0.0.1:${address.port}`
+  const { endpoint, close } = await serve(server)
   return Object.assign(state, {
     endpoint,
     env: { AWS_EC2_METADATA_SERVICE_ENDPOINT: endpoint },
@@ -93,9 +89,7 @@ export async function startImds({
       valid = new Map()
     },
     async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
     },
   })
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { text } from 'node:stream/consumers'
+import { serve } from '../serve.ts'
 import type { Gaps } from './autoscaling-wire.ts'
 
 /** What an instance's agent does with a script, as root. */
@@ -150,17 +150,12 @@ export async function startRunCommand(moto: string): Promise<TestRunCommand> {
     const passed = await forward(action, body)
     reply({ status: passed.status, body: await passed.text() })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { endpoint, close } = await serve(server)
   return {
     ...{ agents, lost, denied, ended, sent },
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint,
     async [Symbol.asyncDispose]() {
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await close()
       if (unknown.length > 0) throw new Error(`calls that the stand-in for Systems Manager doesn't know: ${unknown.join(', ')}`)
     },
   }
