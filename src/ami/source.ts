@@ -51,7 +51,6 @@ export async function readSource(release: Release, world: SourceWorld, variant =
   return { release: { name: release.name, commit }, project, definition, images, setup, templates }
 }
 
-/** Named as git names it: `git show <commit>:bake.yaml` prints what the line numbers are about. */
 /** The machine with what the nth of `also` has instead. */
 function variantOf(machine: MachineDefinition, variant: number): MachineDefinition {
   if (variant === 0) return machine
@@ -61,6 +60,7 @@ function variantOf(machine: MachineDefinition, variant: number): MachineDefiniti
   return { ...same, ...other }
 }
 
+/** Named as git names it: `git show <commit>:bake.yaml` prints what the line numbers are about. */
 function parseCommitted(text: string, { commit }: Release, world: SourceWorld): Config {
   try {
     return world.parseConfig(text, `${commit.slice(0, 12)}:${world.configPath}`)

@@ -35,7 +35,7 @@ sync
 /** A layer of image \`gone\` is emptied in the engine's store; service \`swapped\` runs another image than the manifest names. */
 const SABOTAGE = `#!/bin/bash
 set -e
-name_of() { sed -n "s|^ *\\([a-z0-9.:/-]*/$1@sha256:[0-9a-f]*\\).*|\\1|p" /etc/systemd/system/bake-*.service | head -n 1; }
+name_of() { sed -n "s|^Environment=BAKE_IMAGE=\\([a-z0-9.:/-]*/$1@sha256:[0-9a-f]*\\).*|\\1|p" /etc/systemd/system/bake-*.service | head -n 1; }
 layer=$(docker image inspect --format '{{.GraphDriver.Data.UpperDir}}' "$(name_of gone)")
 [ -d "$layer" ]
 rm -rf "\${layer:?}"/*
