@@ -89,7 +89,7 @@ machine:
   services:
     web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 3m } }
 `,
-  'web/Dockerfile': `FROM ${BASE_IMAGE}\nCOPY busybox /bin/busybox\nCOPY index.html /www/\nCMD ["/bin/busybox", "httpd", "-f", "-p", "3000", "-h", "/www"]\n`,
+  'web/Dockerfile': `FROM ${BASE_IMAGE}\nCOPY --chmod=755 busybox /bin/busybox\nCOPY index.html /www/\nCMD ["/bin/busybox", "httpd", "-f", "-p", "3000", "-h", "/www"]\n`,
   'web/busybox': readFileSync('/bin/busybox'),
   'web/index.html': 'a line\n',
 })

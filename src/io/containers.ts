@@ -3,49 +3,73 @@ import { request as httpsRequest, Agent as TlsAgent } from 'node:https'
 import { connect } from 'node:net'
 import { z } from 'zod'
 import { BakeError, failed } from '../errors.ts'
+import { DockerEngine, messageIn } from './docker.ts'
+import { dockerEndpoint } from './docker-endpoint.ts'
+import { type Answer, callEngine } from './docker-http.ts'
 import { tool } from './tool.ts'
 
 /** A backend that docker's proxy can't reach is told by its closing the connection again. */
 const KEPT_MS = 150
 
-/** Of `docker container inspect`: https://docs.docker.com/reference/api/engine/version/v1.43/#tag/Container/operation/ContainerInspect */
-const inspected = z.array(
-  z.object({
-    Name: z.string(),
-    Config: z.object({ Image: z.string(), Labels: z.record(z.string(), z.string()).nullable() }),
-    State: z.object({
-      Running: z.boolean(),
-      ExitCode: z.number(),
-      StartedAt: z.string(),
-      Health: z.object({ Status: z.string() }).nullish(),
-    }),
-    NetworkSettings: z.object({ Networks: z.record(z.string(), z.object({ IPAddress: z.string().nullish() })).nullish() }),
-    HostConfig: z.object({ RestartPolicy: z.object({ Name: z.string() }) }),
-  }),
-)
+/** An engine under load takes its time, and one that hangs is told. */
+const TIMEOUT_MS = 60_000
 
-/** Containers of the docker command line's engine. Each call throws tool_missing (exit 4) or engine_refused (exit 3). */
+/** Of containers/json: https://docs.docker.com/reference/api/engine/version/v1.43/#tag/Container/operation/ContainerList */
+const listed = z.array(z.object({ Id: z.string() }))
+/** https://docs.docker.com/reference/api/engine/version/v1.43/#tag/Container/operation/ContainerInspect */
+const inspected = z.object({
+  Name: z.string(),
+  Config: z.object({ Image: z.string(), Labels: z.record(z.string(), z.string()).nullable() }),
+  State: z.object({
+    Running: z.boolean(),
+    ExitCode: z.number(),
+    StartedAt: z.string(),
+    Health: z.object({ Status: z.string() }).nullish(),
+  }),
+  NetworkSettings: z.object({ Networks: z.record(z.string(), z.object({ IPAddress: z.string().nullish() })).nullish() }),
+  HostConfig: z.object({ RestartPolicy: z.object({ Name: z.string() }) }),
+})
+
+/**
+ * Containers of the docker command line's engine: by its API, where one call takes a few milliseconds and the command line fifty, except for what only the
+ * command line knows (`docker run`, logins). Each call throws tool_missing or engine_unreachable (exit 4), or engine_refused (exit 3).
+ */
 export class DockerContainers {
+  readonly #engine = new DockerEngine()
+  readonly #endpoint = dockerEndpoint(process.env)
+
+  constructor() {
+    // Told by the first call.
+    this.#endpoint.catch(() => {})
+  }
+
   async list(labels: Record<string, string>) {
-    const filters = Object.entries(labels).map(([name, value]) => `--filter=label=${name}=${value}`)
-    const ids = (await this.#docker(['container', 'ls', '--all', '--quiet', '--no-trunc', ...filters]))
-      .split('\n')
-      .filter(Boolean)
-    return ids.length === 0 ? [] : this.#inspect(ids)
+    const label = Object.entries(labels).map(([name, value]) => `${name}=${value}`)
+    const query = new URLSearchParams({ all: 'true', filters: JSON.stringify({ label }) })
+    const { body } = await this.#api('GET', `/containers/json?${query}`)
+    const found = await Promise.all(listed.parse(JSON.parse(body)).map(({ Id }) => this.get(Id)))
+    return found.filter((each) => each !== undefined)
   }
 
   async get(name: string) {
-    try {
-      return (await this.#inspect([name]))[0]
-    } catch (error) {
-      if (error instanceof BakeError && /no such container/i.test(error.message)) return undefined
-      throw error
+    const { status, body } = await this.#api('GET', `${pathOf(name)}/json`, [404])
+    if (status === 404) return undefined
+    const { Name, Config, State, NetworkSettings, HostConfig } = inspected.parse(JSON.parse(body))
+    return {
+      name: Name.replace(/^\//, ''),
+      labels: Config.Labels ?? {},
+      image: Config.Image,
+      running: State.Running,
+      exitCode: State.ExitCode,
+      ...(State.Health && { health: State.Health.Status }),
+      startedAt: Date.parse(State.StartedAt),
+      address: Object.values(NetworkSettings.Networks ?? {}).flatMap(({ IPAddress }) => IPAddress || [])[0] ?? '',
+      restart: HostConfig.RestartPolicy.Name || 'no',
     }
   }
 
   async pull(image: string): Promise<void> {
-    const there = await this.#docker(['image', 'inspect', '--format', '{{.Id}}', image]).catch(() => undefined)
-    if (there === undefined) await this.#docker(['pull', '--quiet', image])
+    if ((await this.#engine.image(image)) === undefined) await this.#docker(['pull', '--quiet', image])
   }
 
   async run(args: string[]): Promise<void> {
@@ -53,19 +77,19 @@ export class DockerContainers {
   }
 
   async start(name: string): Promise<void> {
-    await this.#docker(['start', name])
+    await this.#api('POST', `${pathOf(name)}/start`, [304])
   }
 
   async stop(name: string, seconds: number): Promise<void> {
-    await this.#docker(['stop', '--time', String(seconds), name])
+    await this.#api('POST', `${pathOf(name)}/stop?t=${seconds}`, [304], TIMEOUT_MS + seconds * 1000)
   }
 
   async rename(from: string, to: string): Promise<void> {
-    await this.#docker(['rename', from, to])
+    await this.#api('POST', `${pathOf(from)}/rename?${new URLSearchParams({ name: to })}`)
   }
 
   async remove(name: string): Promise<void> {
-    await this.#docker(['rm', '--force', '--volumes', name])
+    await this.#api('DELETE', `${pathOf(name)}?force=true&v=true`, [404])
   }
 
   async setRestart(name: string, policy: string): Promise<void> {
@@ -91,19 +115,11 @@ export class DockerContainers {
     }
   }
 
-  async #inspect(names: string[]) {
-    const all = inspected.parse(JSON.parse(await this.#docker(['container', 'inspect', ...names])))
-    return all.map(({ Name, Config, State, NetworkSettings, HostConfig }) => ({
-      name: Name.replace(/^\//, ''),
-      labels: Config.Labels ?? {},
-      image: Config.Image,
-      running: State.Running,
-      exitCode: State.ExitCode,
-      ...(State.Health && { health: State.Health.Status }),
-      startedAt: Date.parse(State.StartedAt),
-      address: Object.values(NetworkSettings.Networks ?? {}).flatMap(({ IPAddress }) => IPAddress || [])[0] ?? '',
-      restart: HostConfig.RestartPolicy.Name || 'no',
-    }))
+  /** A status of 400 or more that isn't `expected` is the engine's refusal. */
+  async #api(method: 'GET' | 'POST' | 'DELETE', path: string, expected: number[] = [], timeoutMs = TIMEOUT_MS): Promise<Answer> {
+    const answer = await callEngine(await this.#endpoint, method, path, timeoutMs)
+    if (answer.status < 400 || expected.includes(answer.status)) return answer
+    throw refusedBy(`${method} ${path.split('?', 1)[0]}`, messageIn(answer.body))
   }
 
   /** A swap that is stopped undoes itself: only waiting is cut short by the signal, no call of the engine. */
@@ -113,10 +129,15 @@ export class DockerContainers {
     } catch (error) {
       if (!(error instanceof BakeError && error.code === 'tool_failed')) throw error
       const said = error.message.replace(/^[\s\S]*?Error response from daemon: /, '').split("\nSee 'docker")[0]
-      throw failed('engine_refused', `docker ${args[0]}: ${said}`, { next: 'bake doctor', cause: error })
+      throw refusedBy(`docker ${args[0]}`, said ?? '', error)
     }
   }
 }
+
+const refusedBy = (what: string, said: string, cause?: unknown): BakeError =>
+  failed('engine_refused', `${what}: ${said}`, { next: 'bake doctor', ...(cause !== undefined && { cause }) })
+
+const pathOf = (name: string): string => `/containers/${encodeURIComponent(name)}`
 
 /** What health checks ask, from this machine. */
 export const localNetwork = {

@@ -116,7 +116,8 @@ async function existing(path: unknown): Promise<string | undefined> {
   return (await stat(path).catch(() => undefined))?.isDirectory() ? path : undefined
 }
 
-function messageIn(body: string): string {
+/** Of an answer that is an error. */
+export function messageIn(body: string): string {
   try {
     return String(JSON.parse(body).message)
   } catch {
