@@ -103,7 +103,7 @@ machine:
   services:
     web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 10m } }
 `,
-    'web/Dockerfile': `FROM scratch\nCOPY --chmod=755 busybox /bin/\n${parts.map((part) => `COPY ${part} /data/\n`).join('')}ENV PATH=/bin\nCMD ["busybox", "httpd", "-f", "-p", "3000", "-h", "/"]\n`,
+    'web/Dockerfile': `FROM scratch\nCOPY --chmod=755 busybox /bin/\nCOPY index.html /www/\n${parts.map((part) => `COPY ${part} /data/\n`).join('')}ENV PATH=/bin\nCMD ["busybox", "httpd", "-f", "-p", "3000", "-h", "/www"]\n`,
     'web/busybox': readFileSync('/bin/busybox'),
     'web/index.html': 'here\n',
     ...Object.fromEntries(parts.map((part) => [`web/${part}`, randomBytes(bytes)])),
