@@ -7,6 +7,7 @@ import type { StackSwapped } from '../fleet/swap-stack.ts'
 import { DockerContainers, localNetwork } from '../io/containers.ts'
 import { tryLock } from '../io/host/lock.ts'
 import { prepareStateDir } from '../io/host/state-dir.ts'
+import { assertTools } from '../io/machine-tools.ts'
 import { lazyAsker } from './ami-images.ts'
 import { openCheckout, openProject, type Project } from './project.ts'
 import { notSwappable, stackNamed } from './stack.ts'
@@ -21,7 +22,7 @@ export interface SwapResult {
 
 /**
  * `bake swap`: builds what is missing and replaces the containers of a stack. Throws unknown_stack, machine_missing, unknown_image, stack_busy or not_built
- * (exit 2) and what building throws; swap_failed (exit 3) is its `failure`.
+ * (exit 2), tool_missing (exit 4) and what building throws; swap_failed (exit 3) is its `failure`.
  */
 export async function swap(request: SwapRequest): Promise<SwapResult> {
   const { stack, emit, signal } = request
@@ -29,6 +30,8 @@ export async function swap(request: SwapRequest): Promise<SwapResult> {
   const definition = stackNamed(project.config, stack)
   const services = servicesOf(project.config, request)
   if (!('local' in definition.where)) return await swapOnAws(project, definition, services, request)
+  // Before anything is built: what starts and pulls is the command line.
+  assertTools(['docker'])
   await using held = await stackOf(project, request)
   const repository = await openCheckout(project, signal)
   await using checkout = repository.checkout

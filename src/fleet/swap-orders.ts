@@ -133,6 +133,7 @@ const CODES: Record<number, string> = {
 const lost = (status: string, detail: string): string =>
   LOST[detail.replaceAll(' ', '')] ?? `${status}${detail === status || detail === '' ? '' : ` (${detail})`}`
 
+/** https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html */
 const LOST: Record<string, string> = {
   DeliveryTimedOut: 'its agent did not take the command: the instance is gone, or cut off',
   Undeliverable: 'its agent can not be reached: the instance is gone, or cut off',

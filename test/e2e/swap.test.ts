@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
+import { mkdir, readFile, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { which } from '../../src/io/child.ts'
 import { freePort } from '../../src/io/host/ports.ts'
 import { waitFor } from '../../src/wait.ts'
 import { makeProject, type TestProject } from '../support/project.ts'
@@ -188,6 +190,14 @@ test('bad input is one clear error, and nothing is changed', SWAPS, async () => 
     stderr: expect.stringMatching(/no service runs an image wbe \(did you mean web\?\)/),
   })
   expect(await swap('--release', 'v9')).toMatchObject({ code: 2, stderr: expect.stringMatching(/v9/) })
+  // All that a command here needs but the engine's.
+  const bin = join(project.dir, '.git/bin')
+  await mkdir(bin)
+  for (const name of ['git', 'sh', 'setpriv', 'readlink']) await symlink(which(name)!, join(bin, name))
+  expect(await project.bake(['swap', '--stack', STACK], { env: { PATH: bin } })).toMatchObject({
+    code: 4,
+    stderr: expect.stringMatching(/^error: docker is not installed\nnext: /m),
+  })
   expect(await page()).toBe('four\n')
 })
 
