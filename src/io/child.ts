@@ -125,8 +125,15 @@ export function isExecutable(path: string): boolean {
   }
 }
 
-/** The parent that counts is the thread that spawns: don't spawn from worker threads. Without setpriv (macOS) the pid file is what is left. */
+const UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
+
+/**
+ * The parent that counts is the thread that spawns: don't spawn from worker threads. A parent that died before prctl(2) sends nothing, so the child looks
+ * whose it is once the signal is armed. Without setpriv (macOS) the pid file is what is left.
+ */
 function dyingWithParent(path: string, args: string[]): [string, string[]] {
   const setpriv = process.platform === 'linux' ? which('setpriv', '/usr/bin:/bin:/usr/local/bin') : undefined
-  return setpriv === undefined ? [path, args] : [setpriv, ['--pdeathsig', 'KILL', '--', path, ...args]]
+  return setpriv === undefined
+    ? [path, args]
+    : [setpriv, ['--pdeathsig', 'KILL', '--', '/bin/sh', '-c', UNLESS_ORPHANED, String(process.pid), path, ...args]]
 }

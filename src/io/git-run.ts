@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream'
 import { buffer, text } from 'node:stream/consumers'
 import { errnoOf, unavailable } from '../errors.ts'
 import { spawnChild } from './child.ts'
+import { forgetChild, recordChild } from './child-record.ts'
 
 export interface GitOptions {
   cwd?: string
@@ -11,6 +12,8 @@ export interface GitOptions {
   signal?: AbortSignal | undefined
   /** A worker's git: dies with this process whatever ends it, gets no signals from the terminal, and creates files for everyone to read. */
   tied?: boolean
+  /** A file that names a tied git while it runs: `killRecorded` of it is the way to know that nothing writes any more. */
+  record?: string
 }
 
 export interface GitResult {
@@ -66,10 +69,12 @@ function startPlain(args: string[], options: GitOptions): Started {
 }
 
 /** The mask belongs to whoever started this process, and BuildKit sends modes: 022 makes every worker's files the same. */
-function startTied(args: string[], { cwd, env, signal }: GitOptions): Started {
+function startTied(args: string[], { cwd, env, signal, record }: GitOptions): Started {
   const masked = ['-c', 'umask 022 && exec "$@"', 'sh', 'git', ...args]
   const child = spawnChild('/bin/sh', masked, { ...(cwd !== undefined && { cwd }), env, signal, stdout: 'pipe', stderr: 'pipe' })
+  if (record !== undefined) recordChild(record, child.pid)
   const ended = child.exited.then((exit) => {
+    if (record !== undefined) forgetChild(record)
     if (exit.error !== undefined) throw exit.error
     return exit
   })

@@ -2,6 +2,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { BakeError, errnoOf, failed, messageOf, unavailable } from '../errors.ts'
 import { COMMIT_PATTERN, sha256 } from '../names.ts'
+import { killRecorded } from './child-record.ts'
 import { TREE_SETTINGS, treeEnv } from './git-env.ts'
 import { isIndexSound } from './git-index.ts'
 import { fetchLfs, LFS_SETTINGS } from './git-lfs.ts'
@@ -79,7 +80,8 @@ export class WorkTree {
    * attributes differ, nothing in the tree can be trusted and all of it goes. Gives what the tree may hold now.
    */
   async #prepare(commit: string, options: MoveOptions): Promise<SlotState | undefined> {
-    // Nobody else uses this index, and a git that was killed with its worker is gone.
+    // Nobody else uses this index. A git that was killed with its worker may still be in its last write.
+    await killRecorded(this.#writer)
     await rm(`${this.#index}.lock`, { force: true })
     const algorithm = commit.length === 64 ? 'sha256' : 'sha1'
     const [state, sound] = await Promise.all([readState(this.#state), isIndexSound(this.#index, algorithm)])
@@ -99,7 +101,7 @@ export class WorkTree {
 
   /** Everything that is in the tree but not in the index goes, ignored files and repositories included. */
   async #clean(options: MoveOptions): Promise<boolean> {
-    return (await this.#git(['clean', '-ffdxq'], options)).code === 0
+    return (await this.#git(['clean', '-ffdxq'], options, this.#writer)).code === 0
   }
 
   /** Attributes decide bytes (line endings, filters), so a file may have to be written anew although its blob is the same. */
@@ -116,14 +118,25 @@ export class WorkTree {
 
   async #checkout(commit: string, options: MoveOptions): Promise<void> {
     const settings = options.lfs ? LFS_SETTINGS : []
-    const read = await this.#git([...settings, 'read-tree', '--reset', '-u', '--no-recurse-submodules', commit], options)
+    const read = await this.#git(
+      [...settings, 'read-tree', '--reset', '-u', '--no-recurse-submodules', commit],
+      options,
+      this.#writer,
+    )
     if (read.code !== 0) throw this.#problem(commit, read.stderr)
   }
 
-  #git(args: string[], options: { signal: AbortSignal }): Promise<GitResult> {
+  /** `record`: told for a git that writes into the tree. */
+  #git(args: string[], options: { signal: AbortSignal }, record?: string): Promise<GitResult> {
     const where = [`--git-dir=${this.#mirror.dir}`, `--work-tree=${this.dir}`]
     const env = { ...treeEnv(), GIT_INDEX_FILE: this.#index }
-    return runGit([...where, ...TREE_SETTINGS, ...args], { cwd: this.dir, env, tied: true, signal: options.signal })
+    return runGit([...where, ...TREE_SETTINGS, ...args], {
+      cwd: this.dir,
+      env,
+      tied: true,
+      signal: options.signal,
+      ...(record !== undefined && { record }),
+    })
   }
 
   #problem(commit: string, stderr: string): BakeError {
@@ -174,6 +187,11 @@ export class WorkTree {
     if (entry?.mode !== GITLINK) return
     await rm(join(this.dir, path), { recursive: true, force: true, maxRetries: 3 })
     await mkdir(join(this.dir, path), { recursive: true })
+  }
+
+  /** Names the git that writes into the tree now. */
+  get #writer(): string {
+    return `${this.#index}.writer`
   }
 
   /** Where a submodule's index and state are, and those of its own submodules. */

@@ -1,3 +1,4 @@
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -60,6 +61,19 @@ describe('spawnChild', () => {
     abort.abort()
     expect(await child.exited).toEqual({ code: null, signal: 'SIGKILL' })
     await gone(inner, 'the child of the child')
+  })
+
+  test('leaves nothing behind when its process is killed right after starting it', async () => {
+    const script = join(dir, 'killed-early.ts')
+    const mark = `987654.${process.pid}`
+    const child = join(import.meta.dirname, '../../src/io/child.ts')
+    writeFileSync(
+      script,
+      `import { spawnChild } from ${JSON.stringify(child)}\nspawnChild('sleep', ['${mark}'])\nprocess.kill(process.pid, 'SIGKILL')\n`,
+    )
+    for (let round = 0; round < 5; round++) spawnSync(process.execPath, [script])
+    const left = () => execFileSync('ps', ['-eo', 'args'], { encoding: 'utf8' }).includes(mark)
+    await waitFor(() => !left() || undefined, { what: 'orphans to end', deadlineMs: 3000, intervalMs: 50 })
   })
 
   test('ends the tree on dispose', async () => {
