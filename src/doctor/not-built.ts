@@ -8,7 +8,6 @@ const LATER = new Set<string>(LATER_EVENTS)
 export function notBuiltYet(config: Config): string[] {
   const parts: [string, boolean][] = [
     ['machine.baker: direct', config.machine?.baker === 'direct'],
-    ['worker.bakes', config.worker.bakes],
     ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],
   ]
   return parts.filter(([, used]) => used).map(([name]) => name)
