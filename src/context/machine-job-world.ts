@@ -1,8 +1,12 @@
+import { hostname } from 'node:os'
 import type { MachineLog } from '../ami/bake-log.ts'
 import { bakeMachineJob } from '../ami/job.ts'
 import { jobImages } from '../ami/job-images.ts'
 import { machineName } from '../ami/job-record.ts'
 import type { MachineJobWorld } from '../ami/job-world.ts'
+import { prunePart } from '../ami/prune.ts'
+import { localPart } from '../ami/prune-local.ts'
+import { messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import type { ImageWorld } from '../image/world.ts'
 import type { MachineJob } from '../jobs/job.ts'
@@ -10,20 +14,35 @@ import type { Handlers } from '../jobs/loop.ts'
 import { openBakeWorld } from './ami-world.ts'
 import type { Incarnation } from './image-world.ts'
 import type { Commits, Project } from './project.ts'
+import { listWorld } from './releases.ts'
+import { hasEnded } from './whoami.ts'
 import type { WorkerOptions } from './worker.ts'
 import type { WorkerLife } from './worker-life.ts'
 
 /** Takes machine jobs. */
 export function machineHandler(
-  options: Pick<WorkerOptions, 'project' | 'onProblem'>,
+  options: Pick<WorkerOptions, 'project' | 'drain' | 'onProblem'>,
   me: Me,
   images: Pick<ImageWorld, 'source'>,
   life: Pick<WorkerLife, 'job'>,
 ): NonNullable<Handlers['machine']> {
   const world = machineJobWorld(options, me, images)
+  void tidy(options)
   return (job, tools) => {
     const subject = { build: job.build, image: machineName(job.variant) }
     return life.job(subject, tools, () => bakeMachineJob(job, world, tools))
+  }
+}
+
+/** What runs of a worker that was killed left on its disk, where nobody else would find it: one pass marks, the next deletes. */
+async function tidy({ project, drain, onProblem }: Pick<WorkerOptions, 'project' | 'drain' | 'onProblem'>): Promise<void> {
+  try {
+    await using world = listWorld(project, drain)
+    const part = localPart({ ...world, host: hostname(), ended: hasEnded })
+    if ((await prunePart(part, project.ledger, { dryRun: false })).length > 0)
+      await prunePart(part, project.ledger, { dryRun: false })
+  } catch (error) {
+    if (!drain.aborted) onProblem(`what killed bakes left here: ${messageOf(error)}`)
   }
 }
 
