@@ -3,6 +3,7 @@ import { cancellationOf } from '../jobs/askers.ts'
 import type { MachineJob } from '../jobs/job.ts'
 import type { JobRecord } from '../jobs/job-record.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
+import type { Failure } from '../jobs/records.ts'
 import { newBuildId } from '../names.ts'
 import { type Bake, type BakeAsk, bakeRelease } from './bake.ts'
 import { MachineLog } from './bake-log.ts'
@@ -44,7 +45,7 @@ async function oneRun(job: MachineJob, record: JobRecord, world: MachineJobWorld
   log.story({ type: 'phase', phase: 'claimed', t: Date.now(), worker: world.worker })
   await record.running(n)
   await failpoint('machine-running')
-  const letGo = async (failure: Parameters<Parameters<typeof watchJob>[3]>[0], others: string[]) => {
+  const letGo = async (failure: Failure, others: string[]) => {
     record.detached = true
     const text = `${failure.message}; it goes on for ${others.length === 1 ? `build ${others[0]}` : `${others.length} others`}`
     log.story({ type: 'note', t: Date.now(), level: 'info', text })

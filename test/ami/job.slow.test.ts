@@ -20,7 +20,7 @@ import { requestCancel } from '../../src/jobs/askers.ts'
 import { readClaims } from '../../src/jobs/claims.ts'
 import { followBuild } from '../../src/jobs/follow.ts'
 import { formatBody, type MachineJob, parseBody } from '../../src/jobs/job.ts'
-import { type BuildRecord, ENDED, readBuild } from '../../src/jobs/records.ts'
+import { type BuildRecord, ENDED, readBuild, writeBuild } from '../../src/jobs/records.ts'
 import { newBuildId } from '../../src/names.ts'
 import { waitFor } from '../../src/wait.ts'
 import { type BakeWorker, type BakeWorkerOptions, makeAsker, openJobQueue, startBakeWorker } from '../support/bake-jobs.ts'
@@ -177,6 +177,22 @@ describe('a bake that fails', () => {
     expect(await ended(asked.build)).toMatchObject({ status: 'failed', failure: { code: 'ec2_unreachable' } })
     expect(one.worlds).toHaveLength(3)
     expect(await dead()).toBe(1)
+  })
+
+  test('with five workers, none of which told of its end, is not begun a sixth time', async () => {
+    const { build, plan } = await ask()
+    const record = (await readBuild(asker.ledger, build))!
+    const runs = Array.from({ length: 5 }, () => newBuildId())
+    await writeBuild(asker.ledger, { ...record, machine: { ...record.machine!, runs } })
+    const one = worker('one')
+    expect(await ended(build)).toMatchObject({ status: 'failed', failure: { code: 'workers_lost', exit: 4 } })
+    expect(one.worlds).toEqual([])
+    expect(await states(plan.inputs)).toEqual([])
+    await waitFor(async () => ((await dead()) === 1 ? true : undefined), {
+      what: 'the dead letter',
+      deadlineMs: 30_000,
+      intervalMs: 20,
+    })
   })
 
   test('of other inputs than the asker’s was asked for by another bake, or by nobody honest: nothing is baked', async () => {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { LOCAL_PREFIX, LOCAL_REGION, type QueueServer, startQueueServer } from '../../src/io/host/queue-server.ts'
 import { SqsQueue } from '../../src/io/queue-sqs.ts'
+import { receiveBakes } from '../../src/jobs/receive-bakes.ts'
 import { type StartedLoop, startLoop, testJob, until } from '../support/loop.ts'
 
 let dir: string
@@ -67,6 +68,27 @@ test('once takes one job, hands back nothing that it has begun, and returns', as
   await loop.done
   expect(loop.ended).toHaveLength(1)
   expect(await queue.depth()).toMatchObject({ visible: 2, inFlight: 0 })
+})
+
+test('loops of one worker take one job between them with once', async () => {
+  const finished = new AbortController()
+  const bakes = start({ queue, dir, once: true, finished, receive: receiveBakes })
+  const builds = start({ queue, dir, once: true, finished })
+  await sleep(300)
+  await queue.send('normal', testJob('a'))
+  await Promise.all([builds.done, bakes.done])
+  expect([builds.ended, bakes.ended]).toEqual([['a'], []])
+})
+
+test('no build waits for the bakes’ queue, and a queue that isn’t there is told of once', async () => {
+  const none = await SqsQueue.open({ endpoint: `http://127.0.0.1:${server.port}`, region: LOCAL_REGION, prefix: 'nobody' })
+  const bakes = start({ queue: none, dir, receive: receiveBakes })
+  await until(() => bakes.problems.length > 0)
+  await sleep(500)
+  expect(bakes.problems).toEqual([expect.stringContaining('there is no queue nobody-ami')])
+  bakes.drain.abort()
+  await bakes.done
+  none.close()
 })
 
 test('a drain ends the polls at once, lets what runs end, and takes nothing more', async () => {

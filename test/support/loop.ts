@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Queue } from '../../src/io/queue.ts'
 import { Journal } from '../../src/jobs/held.ts'
 import { formatBody, type ImageJob } from '../../src/jobs/job.ts'
-import { receiveLoop } from '../../src/jobs/loop.ts'
+import { type LoopOptions, receiveLoop } from '../../src/jobs/loop.ts'
 import { Slots } from '../../src/jobs/slots.ts'
 import { newBuildId } from '../../src/names.ts'
 import { waitFor } from '../../src/wait.ts'
@@ -35,12 +35,14 @@ export interface LoopSettings {
   once?: boolean
   shards?: () => readonly number[]
   stealAfterMs?: number
+  finished?: AbortController
+  receive?: LoopOptions['receive']
   /** Jobs of these images wait without a slot until the loop is stopped. */
   waits?: (image: string) => boolean
 }
 
 export function startLoop(settings: LoopSettings): StartedLoop {
-  const { queue, dir, slots = 1, ms = 0, once = false, shards, stealAfterMs, waits = () => false } = settings
+  const { queue, dir, slots = 1, ms = 0, once = false, shards, stealAfterMs, finished, receive, waits = () => false } = settings
   const drain = new AbortController()
   const abort = new AbortController()
   let busy = 0
@@ -49,6 +51,8 @@ export function startLoop(settings: LoopSettings): StartedLoop {
     queue,
     slots: new Slots(slots),
     ...(shards && { shards }),
+    ...(finished && { finished }),
+    ...(receive && { receive }),
     stealAfterMs,
     journal: new Journal(join(dir, `held-${randomUUID()}`)),
     visibilitySeconds: 30,
