@@ -77,8 +77,12 @@ const csv = (fields: Record<string, string>): string =>
 const DROPPED =
   /^(?:SOURCE_DATE_EPOCH|DOCKER_DEFAULT_PLATFORM|(?:EXPERIMENTAL_)?BUILDKIT_.*|(?:EXPERIMENTAL_)?BUILDX_.*|OTEL_.*|BAKE_.*)$/
 
-/** The environment of buildx: the caller's without what would leak into the build or tell it secrets. `configDir`: see BuildRequest. */
+/**
+ * The environment of buildx: the caller's without what would leak into the build or tell it secrets. `configDir`: see BuildRequest. BUILDX_GIT_INFO: on one
+ * machine the work tree lies in the user's checkout, whose state buildx would ask seven gits about (build/git.go).
+ */
 export const buildxEnvironment = (env: NodeJS.ProcessEnv, configDir: string): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(Object.entries(env).filter(([name]) => !DROPPED.test(name))),
   BUILDX_CONFIG: configDir,
+  BUILDX_GIT_INFO: 'false',
 })

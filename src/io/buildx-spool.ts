@@ -36,12 +36,13 @@ async function* follow(file: FileHandle, ended: Promise<unknown>): AsyncGenerato
   const noted = ended.then(() => {
     over = true
   })
+  const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
   for (let position = 0; ; ) {
     // Asked before reading: what was written before the end is found by this read.
     const last = over
-    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(CHUNK_BYTES), 0, CHUNK_BYTES, position)
+    const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, position)
     position += bytesRead
-    if (bytesRead > 0) yield buffer.subarray(0, bytesRead)
+    if (bytesRead > 0) yield Buffer.from(buffer.subarray(0, bytesRead))
     else if (last) return
     else await Promise.race([noted, sleep(POLL_MS)])
   }

@@ -17,6 +17,8 @@ export interface ChildOptions {
   /** Aborted: the child's whole tree is ended. */
   signal?: AbortSignal | undefined
   graceMs?: number
+  /** The mode bits that its files don't get, as umask(1) writes them; this process's own unless told. */
+  umask?: string
 }
 
 export interface ChildExit {
@@ -47,7 +49,7 @@ export function spawnChild(command: string, args: string[], options: ChildOption
   const env = options.env ?? process.env
   const path = which(command, env.PATH)
   if (path === undefined) throw Object.assign(new Error(`${command}: no such command`), { code: 'ENOENT', path: command })
-  const [file, argv] = dyingWithParent(path, args)
+  const [file, argv] = dyingWithParent(path, args, options.umask)
   const child = spawn(file, argv, {
     cwd: options.cwd,
     env,
@@ -125,15 +127,16 @@ export function isExecutable(path: string): boolean {
   }
 }
 
-const UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
-
 /**
  * The parent that counts is the thread that spawns: don't spawn from worker threads. A parent that died before prctl(2) sends nothing, so the child looks
  * whose it is once the signal is armed. Without setpriv (macOS) the pid file is what is left.
  */
-function dyingWithParent(path: string, args: string[]): [string, string[]] {
+function dyingWithParent(path: string, args: string[], umask: string | undefined): [string, string[]] {
   const setpriv = process.platform === 'linux' ? which('setpriv', '/usr/bin:/bin:/usr/local/bin') : undefined
-  return setpriv === undefined
-    ? [path, args]
-    : [setpriv, ['--pdeathsig', 'KILL', '--', '/bin/sh', '-c', UNLESS_ORPHANED, String(process.pid), path, ...args]]
+  const become = umask === undefined ? 'exec "$@"' : `umask ${umask} && exec "$@"`
+  if (setpriv !== undefined) {
+    const unlessOrphaned = `[ "$PPID" = "$0" ] && ${become}`
+    return [setpriv, ['--pdeathsig', 'KILL', '--', '/bin/sh', '-c', unlessOrphaned, String(process.pid), path, ...args]]
+  }
+  return umask === undefined ? [path, args] : ['/bin/sh', ['-c', become, 'sh', path, ...args]]
 }

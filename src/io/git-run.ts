@@ -33,7 +33,6 @@ export async function runGit(args: string[], options: GitOptions): Promise<GitRe
     const [answer, story, { code, signal }] = await Promise.all([stdout, stderr, ended])
     options.signal?.throwIfAborted()
     if (code === null) throw unavailable('git_killed', `git ${args[0]} was ended by ${signal}`, { next: 'run it again' })
-    if (code === SHELL_FOUND_NOTHING && options.tied) throw gitMissing()
     return { code, stdout: answer, stderr: story }
   } catch (error) {
     options.signal?.throwIfAborted()
@@ -53,9 +52,6 @@ export const gitMissing = (cause?: unknown) =>
     cause,
   })
 
-/** sh(1): exit status when the program isn't there. */
-const SHELL_FOUND_NOTHING = 127
-
 interface Started {
   stdout: Promise<Buffer>
   stderr: Promise<string>
@@ -70,8 +66,8 @@ function startPlain(args: string[], options: GitOptions): Started {
 
 /** The mask belongs to whoever started this process, and BuildKit sends modes: 022 makes every worker's files the same. */
 function startTied(args: string[], { cwd, env, signal, record }: GitOptions): Started {
-  const masked = ['-c', 'umask 022 && exec "$@"', 'sh', 'git', ...args]
-  const child = spawnChild('/bin/sh', masked, { ...(cwd !== undefined && { cwd }), env, signal, stdout: 'pipe', stderr: 'pipe' })
+  const where = cwd === undefined ? {} : { cwd }
+  const child = spawnChild('git', args, { ...where, env, signal, stdout: 'pipe', stderr: 'pipe', umask: '022' })
   if (record !== undefined) recordChild(record, child.pid)
   const ended = child.exited.then((exit) => {
     if (record !== undefined) forgetChild(record)

@@ -15,6 +15,9 @@ export interface FollowOptions {
 }
 
 const EVENTS_BETWEEN_PAUSES = 500
+/** While its log grows a build's record hardly changes, and looking at it takes from the processors that build. */
+const LOOKS_PER_WAIT = 20
+const SLOWEST_LOOK_MS = 500
 
 /**
  * Follows one build to its end: its own log or, while it waits for the same key's leader, the leader's. Throws the signal's reason when
@@ -26,6 +29,10 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
   let reading: Promise<void> = Promise.resolve()
   let told: BuildRecord['status'] | undefined
   let retried: number | undefined
+  let telling = false
+  /** The log has ended: the record follows at once. */
+  let hurry = new AbortController()
+  const began = performance.now()
   try {
     for (;;) {
       options.signal.throwIfAborted()
@@ -54,12 +61,19 @@ export async function followBuild(build: string, ledger: Ledger, options: Follow
         await reading
         prefix = log
         stop = new AbortController()
-        reading = tell(ledger, log, stop.signal, options)
+        telling = true
+        reading = tell(ledger, log, stop.signal, options).finally(() => {
+          telling = false
+          hurry.abort()
+        })
         // Thrown where it is awaited.
         reading.catch(() => {})
       }
       if (ENDED.has(record.status)) return record
-      await sleep(options.pollMs, undefined, { signal: options.signal }).catch(() => {})
+      const { pollMs, signal } = options
+      const patienceMs = telling ? Math.min((performance.now() - began) / LOOKS_PER_WAIT, SLOWEST_LOOK_MS) : 0
+      hurry = new AbortController()
+      await sleep(Math.max(pollMs, patienceMs), undefined, { signal: AbortSignal.any([signal, hurry.signal]) }).catch(() => {})
     }
   } finally {
     stop.abort()

@@ -5,11 +5,15 @@ import type { Ledger } from '../io/ledger.ts'
 export interface FollowOptions {
   /** Aborted: one more read of what is there, then the end. */
   signal: AbortSignal
-  /** Time between two looks for the next chunk. */
+  /** Time between two looks for the next chunk; longer while the log is quiet. */
   pollMs: number
   /** The first chunk to read; 0 unless told. */
   from?: number
 }
+
+/** A look costs a following process some tenths of a millisecond, of the processors that build: the longer a log was quiet, the longer until the next one. */
+const LOOKS_PER_QUIET = 20
+const SLOWER = 5
 
 /** What the log `prefix` holds now: up to its end marker or its last chunk. Damaged lines are skipped and noted. Throws what the ledger throws. */
 export async function* readLog(ledger: Ledger, prefix: string): AsyncGenerator<StoryEvent> {
@@ -20,24 +24,32 @@ export async function* readLog(ledger: Ledger, prefix: string): AsyncGenerator<S
 export async function* followLog(ledger: Ledger, prefix: string, options: FollowOptions): AsyncGenerator<StoryEvent> {
   const { signal, pollMs } = options
   let stopping = false
-  yield* chunks(ledger, prefix, options.from ?? 0, async () => {
+  yield* chunks(ledger, prefix, options.from ?? 0, async (quietMs) => {
     if (stopping) return false
+    const pauseMs = Math.min(Math.max(pollMs, quietMs / LOOKS_PER_QUIET), pollMs * SLOWER)
     // An abort may have come after the read that found nothing: look once more.
-    if (!signal.aborted) await sleep(pollMs, undefined, { signal }).catch(() => {})
+    if (!signal.aborted) await sleep(pauseMs, undefined, { signal }).catch(() => {})
     stopping = signal.aborted
     return true
   })
 }
 
-/** Reads chunk by chunk; where there is none `again` says whether to look once more. */
-async function* chunks(ledger: Ledger, prefix: string, from: number, again: () => Promise<boolean>): AsyncGenerator<StoryEvent> {
+/** Reads chunk by chunk; where there is none, since `quietMs`, `again` says whether to look once more. */
+async function* chunks(
+  ledger: Ledger,
+  prefix: string,
+  from: number,
+  again: (quietMs: number) => Promise<boolean>,
+): AsyncGenerator<StoryEvent> {
   const state = { t: Date.now(), damaged: 0, ended: false }
+  let lastMs = performance.now()
   for (let n = from; ; ) {
     const bytes = await ledger.chunk(prefix, n)
     if (bytes === undefined) {
-      if (await again()) continue
+      if (await again(performance.now() - lastMs)) continue
       return
     }
+    lastMs = performance.now()
     yield* events(bytes, `chunk ${n} of ${prefix}`, state)
     if (state.ended) return
     n++

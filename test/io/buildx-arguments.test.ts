@@ -89,5 +89,9 @@ test('buildx gets the caller’s environment without what changes a build or is 
     OTEL_EXPORTER_OTLP_ENDPOINT: 'x',
     BAKE_SECRET_A: 'x',
   }
-  expect(buildxEnvironment({ ...kept, ...dropped }, '/slot')).toEqual({ ...kept, BUILDX_CONFIG: '/slot' })
+  expect(buildxEnvironment({ ...kept, ...dropped }, '/slot')).toEqual({
+    ...kept,
+    BUILDX_CONFIG: '/slot',
+    BUILDX_GIT_INFO: 'false',
+  })
 })

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { Agent, createServer, type IncomingMessage, type ServerResponse, request as send } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SqsReceipts } from './aws-gaps/sqs-receipts.ts'

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse, request as send } from 'node:http'
 import { startRegistry } from './registry.ts'
 import { serve } from './serve.ts'

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import { waitFor } from '../../src/wait.ts'
 import { serve } from './serve.ts'
