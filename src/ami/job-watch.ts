@@ -60,7 +60,7 @@ export function watchJob(
     detached = true
   }
   const looking = (async () => {
-    const everyMs = Math.min(SLOWEST_LOOK_MS, world.pollMs * 10)
+    const everyMs = Math.min(SLOWEST_LOOK_MS, world.pollMs * 25)
     while (!stopped.signal.aborted && !over.signal.aborted) {
       // A ledger out of reach is the heartbeat's affair: it ends the lease.
       await look().catch(() => {})

@@ -141,8 +141,8 @@ test('asked for twice it is baked once: the other job waits without the slot, an
   const held = hold()
   const [first, second] = [await ask(), await ask()]
   const one = worker('one', { onOpen: (world) => Object.assign(world, { before: held.wait }) })
-  const two = worker('two')
   await held.entered()
+  const two = worker('two')
   await waitFor(() => (two.worlds[0]?.told && two.records.some(({ status }) => status === 'running') ? true : undefined), {
     what: 'the second to wait',
     deadlineMs: 30_000,
