@@ -9,6 +9,7 @@ import type { MachineDefinition } from '../config.ts'
 import { BakeError, EXIT, messageOf } from '../errors.ts'
 import type { MachineOutcome } from '../events.ts'
 import { type BakeRequest, openBakeWorld } from './ami-world.ts'
+import { announceBake, announceFailedBake } from './announce.ts'
 import type { Project } from './project.ts'
 
 export type Baking = Bake & { seconds: number }
@@ -16,7 +17,7 @@ export type Baking = Bake & { seconds: number }
 /** `bake ami`: bakes a release's machine images one after the other, or finds them, and tells the story. */
 export async function bakeAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Baking[]> {
   await using world = await openBakeWorld(project, request)
-  return await eachVariant((variant) => bakeOne({ ...ask, variant }, world, request))
+  return await eachVariant((variant) => bakeOne({ ...ask, variant }, world, project, request))
 }
 
 /** Of `machine` and of each in its `also`, as the release's commit has it. */
@@ -30,7 +31,12 @@ async function eachVariant<T extends { plan?: { definition: MachineDefinition } 
   return made
 }
 
-async function bakeOne(ask: BakeAsk & { variant: number }, world: BakeWorld, request: BakeRequest): Promise<Baking> {
+async function bakeOne(
+  ask: BakeAsk & { variant: number },
+  world: BakeWorld,
+  project: Project,
+  request: BakeRequest,
+): Promise<Baking> {
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
   const name = ask.variant === 0 ? {} : { machine: `machine-${ask.variant + 1}` }
@@ -45,10 +51,13 @@ async function bakeOne(ask: BakeAsk & { variant: number }, world: BakeWorld, req
     const size = baked.kind === 'disk' ? { sizeBytes: baked.sizeBytes } : {}
     const outcome: MachineOutcome = { status: bake.status, reference: nameOf(baked), seconds: seconds(), ...size }
     request.emit({ type: 'machine-done', ...name, ...(bake.build && { build: bake.build }), outcome })
-    return { ...bake, seconds: seconds() }
+    const took = seconds()
+    await announceBake(bake, project, request)
+    return { ...bake, seconds: took }
   } catch (error) {
     // What is refused before anything began needs no story.
     if (begun && !request.signal.aborted) request.emit({ type: 'machine-done', ...name, outcome: failureOf(error, seconds()) })
+    if (!request.signal.aborted) await announceFailedBake(error, project, request)
     throw error
   }
 }

@@ -10,10 +10,12 @@ export interface Place {
   account: string
   /** ARNs of the ledger's documents below each prefix. */
   ledger(prefixes: string[]): string[]
+  /** ARNs of the queues that `notify:` names. */
+  noticeQueues: string[]
 }
 
 /** What `bake ami` and `bake prune` write into the ledger. Claims of images are beside those of machines. */
-const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'release-machines/', 'releases/']
+const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'notices/', 'release-machines/', 'releases/']
 const PRUNED = ['claims/', 'prunes/']
 
 /** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html: what has no permissions by resource. */
@@ -73,13 +75,23 @@ const ENCRYPT = ['kms:Decrypt', 'kms:DescribeKey', 'kms:GenerateDataKeyWithoutPl
 export function machinePolicies(machine: SetupMachine, place: Place): Record<MachineRole, Policy> {
   const document = (...statements: Statement[][]): Policy => ({ Version: '2012-10-17', Statement: statements.flat() })
   return {
-    baker: document(builder(machine, place), registration(machine, place), templates(machine, place), key(machine, place)),
+    baker: document(
+      builder(machine, place),
+      registration(machine, place),
+      templates(machine, place),
+      key(machine, place),
+      tell(place),
+    ),
     prover: document(prover(machine, place)),
     pruner: document(pruner(machine, place)),
   }
 }
 
 const look = (role: MachineRole): Statement => allow('Look', [...LOOK[role]], ['*'])
+
+/** Who bakes or deploys tells of it. */
+export const tell = ({ noticeQueues }: Place): Statement[] =>
+  noticeQueues.length === 0 ? [] : [allow('Tell', ['sqs:GetQueueUrl', 'sqs:SendMessage'], noticeQueues)]
 
 const owned = ({ partition, account }: Place, region: string, kinds: string[]): string[] =>
   kinds.map((kind) => `arn:${partition}:ec2:${region}:${account}:${kind}/*`)

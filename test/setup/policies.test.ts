@@ -45,8 +45,8 @@ const reach = (policy: Policy, action: string) =>
  * https://docs.aws.amazon.com/service-authorization/latest/reference/
  */
 const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
-  'sqs:GetQueueUrl': { roles: ['person', 'worker', 'setup'] },
-  'sqs:SendMessage': { roles: ['person', 'worker'] },
+  'sqs:GetQueueUrl': { roles: ['person', 'worker', 'setup', 'baker', 'deployer'] },
+  'sqs:SendMessage': { roles: ['person', 'worker', 'baker', 'deployer'] },
   'sqs:ReceiveMessage': { roles: ['worker'] },
   'sqs:ChangeMessageVisibility': { roles: ['worker'] },
   'sqs:DeleteMessage': { roles: ['worker'] },
@@ -233,6 +233,8 @@ describe('what each may reach', () => {
       'arn:aws:sqs:us-east-1:123456789012:bake-dead',
       'arn:aws:sqs:eu-west-1:210987654321:told',
     ])
+    for (const role of ['baker', 'deployer'] as const)
+      expect(reach(all[role], 'sqs:SendMessage')).toEqual(['arn:aws:sqs:eu-west-1:210987654321:told'])
     expect(reach(policies.worker, 'ssm:GetParameter')).toEqual(['arn:aws:ssm:us-east-1:123456789012:parameter/shop/npm'])
   })
 
@@ -279,6 +281,7 @@ describe('what each may reach', () => {
       'beats/*',
       'deployment-steps/*',
       'deployments/*',
+      'notices/*',
       'swaps/*',
     ])
     expect(all.deployer.Statement.find(({ Sid }) => Sid === 'CommandInstances')?.Condition).toEqual({
@@ -315,6 +318,7 @@ describe('what each may reach', () => {
       keys.base('0'),
       keys.log('b', 0),
       keys.machine('i', 0),
+      keys.notice('bake_b_baked'),
       keys.release('v1'),
       keys.releaseMachine('v1', 'i'),
     ]
@@ -327,7 +331,8 @@ describe('what each may reach', () => {
   })
 
   test('what changes or deletes takes the project’s tag; only launch templates have none', () => {
-    const harmless = /:(?:Describe|GetConsoleOutput|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
+    const harmless =
+      /:(?:Describe|GetConsoleOutput|GetQueueUrl|SendMessage|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
     const free = [all.baker, all.prover, all.pruner].flatMap(({ Statement }) =>
       Statement.filter(({ Action, Condition }) => Condition === undefined && !Action.every((action) => harmless.test(action))),
     )
