@@ -14,10 +14,28 @@ import type { Project } from './project.ts'
 
 export type Baking = Bake & { seconds: number }
 
-/** `bake ami`: bakes a release's machine images one after the other, or finds them, and tells the story. */
-export async function bakeAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Baking[]> {
+export interface Bakings {
+  /** In bake.yaml's order: at least the first. */
+  made: Baking[]
+  /** Why there are no more of them. */
+  failure?: unknown
+}
+
+/** `bake ami`: bakes a release's machine images one after the other, or finds them, and tells the story. Throws what the first of them throws. */
+export async function bakeAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Bakings> {
   await using world = await openBakeWorld(project, request)
-  return await eachVariant((variant) => bakeOne({ ...ask, variant }, world, project, request))
+  const made: Baking[] = []
+  try {
+    await eachVariant(async (variant) => {
+      const baking = await bakeOne({ ...ask, variant }, world, project, request)
+      made.push(baking)
+      return baking
+    })
+  } catch (failure) {
+    if (made.length === 0) throw failure
+    return { made, failure }
+  }
+  return { made }
 }
 
 /** Of `machine` and of each in its `also`, as the release's commit has it. */

@@ -213,11 +213,12 @@ async function targetOf(project: Project, release: string, wanted: Wanted): Prom
   const found = before && pick(before, template)
   if (found) return found
   if (wanted.bake) {
-    await bakeAmi(
+    const { failure } = await bakeAmi(
       project,
       { release, verify: true, rebake: false, keepFailed: false, makeDefault: false },
       { ...wanted.request, refreshBase: false },
     )
+    if (failure !== undefined) throw failure
     const after = await look()
     const baked = after && pick(after, template)
     if (baked) return baked

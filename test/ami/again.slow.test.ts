@@ -28,6 +28,12 @@ beforeAll(async () => {
   await using other = await makeBakeWorld({ dir: repo.dir, registry: registry.host })
   const { images, registry: client, baker, prover } = other
   made = await bakeRelease(ASK, { ...real, images, registry: client, baker, prover })
+  // The same, and one more that there is no base for.
+  const also = '  also: [{ base: { disk: second.raw } }]\n  services:'
+  await repo.commit({ 'bake.yaml': String(MACHINE_FILES['bake.yaml']).replace('  services:', also) })
+  await repo.git('tag', 'both')
+  await bakeRelease({ ...ASK, release: 'both' }, { ...real, images, registry: client, baker, prover })
+  await repo.commit({ 'bake.yaml': String(MACHINE_FILES['bake.yaml']) })
 })
 afterAll(async () => {
   await stopHost(join(repo.dir, '.bake'))
@@ -81,6 +87,14 @@ test('whoever finds a machine image that nobody was told of tells of it, once', 
     type: 'machine.baked',
     data: { release: 'v1', image: disk(), architecture: 'amd64', proven: true, services: [{ service: 'web' }] },
   })
+})
+
+test('when the second of two machine images fails, the first is on stdout all the same', async () => {
+  const { code, stdout, stderr } = await bake('ami', '--release', 'both')
+  expect({ code, stdout }, stderr).toEqual({ code: 2, stdout: `${disk()}\n` })
+  expect(stderr).toMatch(/second\.raw does not exist/)
+  const json = JSON.parse((await bake('ami', '--release', 'both', '--json')).stdout)
+  expect(json).toMatchObject({ release: 'both', status: 'found', image: { path: disk() }, error: { code: 'disk_missing' } })
 })
 
 test('bake render writes what was baked with', async () => {
