@@ -1,9 +1,11 @@
 import { failed } from '../errors.ts'
 import type { MachinePlan, ProvenBoot, Service } from './machine.ts'
-import { faultsOf, newReport, type ProofReport, readReportLine } from './proof-report.ts'
+import { faultsOf, isNoReport, newReport, type ProofReport, readReportLine } from './proof-report.ts'
 
 /** Lines that are shown when nothing else tells why. */
 const SHOWN_LINES = 30
+/** And beside journals. */
+const FEW_LINES = 8
 /** ECMA-48 control sequences, and what a terminal doesn't print. */
 const CONTROLS = /\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x09\x0b-\x1f\x7f]/g
 
@@ -89,14 +91,15 @@ export function provenBoot(report: ProofReport, without: ReadonlyMap<string, str
   return { network: 'aws', seconds: Math.max(0, ...services.map(({ seconds }) => seconds)), services }
 }
 
-/** Says why, then shows each failing unit's journal, or where the console ended. */
+/** Says why, then shows each failing unit's journal, and where the console ended. */
 export function proofFailed(
   faults: string[],
   { report, last }: InstanceConsole,
   ids: { ami: string; instance: string; region: string },
 ) {
   const logs = [...report.logs].flatMap(([name, lines]) => [`${name}'s journal:`, ...lines.map((line) => `  ${line}`)])
-  const shown = logs.length > 0 ? logs : ['the console’s last lines:', ...last.map((line) => `  ${line}`)]
+  const lines = logs.length > 0 ? last.filter(isNoReport).slice(-FEW_LINES) : last
+  const shown = [...logs, ...(lines.length === 0 ? [] : ['the console’s last lines:', ...lines.map((line) => `  ${line}`)])]
   const why = `${ids.ami} is not proven: in a subnet without routes ${faults.join('; ')}`
   return failed('proof_failed', [why, ...shown].join('\n'), {
     ids,
