@@ -5,13 +5,13 @@ const MOST_PER_SECOND = 1_000
 const LEAST_PER_SECOND = 5
 /** Refusals that come this close together are one: those of puts that were under way. */
 const SAME_MS = 250
-const SLOWER = 0.7
+const SLOWER = 0.5
 /** Added to the rate with each put that went well. */
 const FASTER = 0.5
 /** What wasn't used so long ago isn't made up for. */
 const BURST_MS = 50
 const FIRST_PAUSE_MS = 100
-const LONGEST_PAUSE_MS = 5_000
+const LONGEST_PAUSE_MS = 1_000
 
 /**
  * How fast an account may put blocks, as its refusals tell. One for everything that this process uploads, to whatever region: what is refused slows all down

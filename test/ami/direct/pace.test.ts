@@ -7,10 +7,10 @@ test('refusals that come together slow down once, and those after a while again'
   let now = 0
   const pace = new Pace({ now: () => now })
   for (let each = 0; each < 30; each++) pace.refused()
-  expect(pace.perSecond).toBe(700)
+  expect(pace.perSecond).toBe(500)
   now = 300
   pace.refused()
-  expect(pace.perSecond).toBeCloseTo(490)
+  expect(pace.perSecond).toBe(250)
 })
 
 test('what goes well makes it faster again, up to what an account may', () => {
