@@ -103,7 +103,11 @@ export class EbsStore implements AsyncDisposable {
   }
 
   /** For a test: an existing snapshot's content. What isn't given is absent. */
-  async fill(region: string, id: string, disk: { volumeGib: number; blocks: Map<number, Buffer> } & Partial<StoredSnapshot>) {
+  async fill(
+    region: string,
+    id: string,
+    disk: { volumeGib: number; blocks: Map<number, Buffer> } & Partial<Omit<StoredSnapshot, 'blocks' | 'written'>>,
+  ) {
     const blocks = new Map<number, string>()
     for (const [index, data] of disk.blocks) blocks.set(index, await this.keep(data))
     return this.add({ ...disk, region, id, blocks, written: new Map(blocks) })
