@@ -42,6 +42,7 @@ const LOOK = {
     'ec2:DescribeLaunchTemplates',
     'ec2:DescribeRouteTables',
     'ec2:DescribeSecurityGroups',
+    'ec2:DescribeSnapshots',
     'ec2:DescribeSubnets',
     'ec2:DescribeVpcs',
   ],
@@ -157,6 +158,7 @@ function key({ kmsKey, region, copies }: SetupMachine, { partition, account }: P
 function prover(machine: SetupMachine, place: Place): Statement[] {
   const { region, copies, project } = machine
   const made = ['instance', 'network-interface', 'volume']
+  const snapshots = unowned(place, [region], ['snapshot'])
   const launched = { StringEquals: { 'ec2:CreateAction': 'RunInstances', 'aws:RequestTag/bake:project': project } }
   return [
     look('prover'),
@@ -165,6 +167,9 @@ function prover(machine: SetupMachine, place: Place): Statement[] {
     allow('TagNew', ['ec2:CreateTags'], owned(place, region, made), launched),
     allow('Proof', ['ec2:GetConsoleOutput', 'ec2:TerminateInstances'], owned(place, region, ['instance']), ofProject(machine)),
     allow('RequireImdsV2', ['ec2:ModifyImageAttribute'], unowned(place, [region], ['image']), ofProject(machine)),
+    // Stand-ins (services.*.proof.with) come as a volume: https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html
+    allow('StartStandIns', ['ebs:StartSnapshot'], snapshots, { StringEquals: { 'aws:RequestTag/bake:project': project } }),
+    allow('PutStandIns', ['ebs:CompleteSnapshot', 'ebs:PutSnapshotBlock', 'ec2:DeleteSnapshot'], snapshots, ofProject(machine)),
     allow('TagProven', ['ec2:CreateTags'], unowned(place, [region, ...copies]), ofProject(machine)),
   ]
 }
