@@ -323,6 +323,12 @@ describe('nothing is changed, and one clear error says why:', () => {
     const ask = (...args: string[]) => refusal(world.bake(['deploy', '--yes', '--json', ...args]))
     expect(await ask('--stack', 'prodution', '--release', 'v2')).toMatchObject({ exit: 2, code: 'unknown_stack' })
     expect(await ask('--stack', 'dev', '--release', 'v2')).toMatchObject({ exit: 2, code: 'stack_without_group' })
+    for (const command of [['rollback', '--yes'], ['swap'], ['history'], ['autoscaling', 'suspend']])
+      expect(await refusal(world.bake([...command, '--json', '--stack', 'prodution'])), command.join(' ')).toMatchObject({
+        exit: 2,
+        code: 'unknown_stack',
+        next: expect.any(String),
+      })
     expect(await refusal(rollback('--to', 'v9'))).toMatchObject({
       exit: 2,
       code: 'not_baked',
