@@ -14,6 +14,15 @@ export function isBranchName(name: string): boolean {
   return name.split('/').every((part) => part !== '' && !part.startsWith('.') && !part.endsWith('.lock'))
 }
 
+const RELEASE_CHARACTERS = 128
+
+/** Why a text is no release's name, which tags of EC2, user-data and instances' environments carry as it is; undefined when it is one. */
+export function releaseNameProblem(name: string): string | undefined {
+  if (name.length > RELEASE_CHARACTERS) return `it has ${name.length} characters, ${RELEASE_CHARACTERS} at most`
+  if (/^[A-Za-z0-9][A-Za-z0-9._+/-]*$/.test(name) && !/\/\/|\/$|\.\./.test(name)) return undefined
+  return 'letters, digits and . _ + / - are taken, a letter or digit first'
+}
+
 const CROCKFORD = '0123456789abcdefghjkmnpqrstvwxyz'
 /** 9 Crockford digits hold 45 bits of milliseconds: until the year 3084. */
 const LAST_MS = 2 ** 45 - 1

@@ -1,4 +1,4 @@
-import type { MachineEvent } from '../events.ts'
+import type { MachineEvent, StoryEvent } from '../events.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { LogWriter } from '../jobs/logs.ts'
 import { Redactor } from '../jobs/redact.ts'
@@ -16,27 +16,67 @@ export interface BakeLog extends AsyncDisposable {
   redact(text: string): string
 }
 
-/** The log of one bake, kept as a build's log is: `bake logs` shows it. `onIncomplete`: told what the ledger could not take. */
-export function openBakeLog(
-  { ledger, pollMs, onIncomplete }: { ledger: Ledger; pollMs: number; onIncomplete: (text: string) => void },
-  build: string,
-  claim: number,
-): BakeLog {
-  const redactor = new Redactor([])
-  const log = new LogWriter(ledger, keys.log(build, claim), { redact: redactor, flushMs: Math.max(LEAST_FLUSH_MS, pollMs) })
-  const steps = new PhaseSteps()
-  const phases: BakeLog['phases'] = []
+interface LogWorld {
+  ledger: Ledger
+  pollMs: number
+  /** Told what the ledger could not take. */
+  onIncomplete: (text: string) => void
+}
+
+/** The log of one bake, kept as a build's log is: `bake logs` shows it. */
+export function openBakeLog(world: LogWorld, build: string, claim: number): BakeLog {
+  const log = new MachineLog(world, build, claim)
+  const bake = log.ofBake()
   return {
-    phases,
-    hide: (secrets) => redactor.add(secrets),
-    redact: (text) => redactor.text(text),
+    ...bake,
     tell(event) {
-      if (event.type === 'phase' && event.state === 'done') phases.push({ phase: event.phase, seconds: event.seconds ?? 0 })
-      for (const each of steps.of(event)) void log.write(each)
+      log.tell(event)
+      bake.tell(event)
     },
-    async [Symbol.asyncDispose]() {
-      await log.close()
-      if (log.incomplete !== undefined) onIncomplete(`build ${build}: ${log.incomplete}`)
-    },
+    [Symbol.asyncDispose]: () => log[Symbol.asyncDispose](),
+  }
+}
+
+/** The log `n` of a build, for machine events and for those of a job. */
+export class MachineLog implements AsyncDisposable {
+  readonly prefix: string
+  readonly #build: string
+  readonly #redactor = new Redactor([])
+  readonly #log: LogWriter
+  readonly #steps = new PhaseSteps()
+  readonly #onIncomplete: LogWorld['onIncomplete']
+
+  constructor({ ledger, pollMs, onIncomplete }: LogWorld, build: string, n: number) {
+    this.prefix = keys.log(build, n)
+    this.#build = build
+    this.#log = new LogWriter(ledger, this.prefix, { redact: this.#redactor, flushMs: Math.max(LEAST_FLUSH_MS, pollMs) })
+    this.#onIncomplete = onIncomplete
+  }
+
+  readonly story = (event: StoryEvent): void => void this.#log.write(event)
+
+  readonly tell = (event: MachineEvent): void => {
+    for (const each of this.#steps.of(event)) this.story(each)
+  }
+
+  readonly redact = (text: string): string => this.#redactor.text(text)
+
+  /** A bake's view of it, which is told here already: it counts phases, and hides secrets from all that follows. */
+  ofBake(): BakeLog {
+    const phases: BakeLog['phases'] = []
+    return {
+      phases,
+      hide: (secrets) => this.#redactor.add(secrets),
+      redact: this.redact,
+      tell(event) {
+        if (event.type === 'phase' && event.state === 'done') phases.push({ phase: event.phase, seconds: event.seconds ?? 0 })
+      },
+      [Symbol.asyncDispose]: async () => {},
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#log.close()
+    if (this.#log.incomplete !== undefined) this.#onIncomplete(`build ${this.#build}: ${this.#log.incomplete}`)
   }
 }

@@ -42,10 +42,12 @@ export function namesOf({ definition, images }: Pick<MachineSource, 'definition'
   }
 }
 
-interface PinWorld {
+export interface PinWorld {
   images: ImageSource
   registry(): Promise<Pick<Registry, 'head'>>
-  baker(definition: MachineDefinition): Promise<Baker>
+  /** Stand-ins that are no images of bake.yaml's, as whoever asked found them. */
+  standIns?: readonly ImageReference[]
+  baker(definition: MachineDefinition): Promise<Pick<Baker, 'available'>>
   signal: AbortSignal
 }
 
@@ -59,7 +61,7 @@ export async function pinImages(source: MachineSource, recorded: ReleaseDocument
     return { images: recorded.images, standIns: recorded.standIns }
   const [ensured, standIns] = await Promise.all([
     own.length === 0 ? [] : world.images.ensure(source.release.commit, own, () => bakerIsThere(source, world)),
-    Promise.all(foreign.map(async (name) => pinStandIn(name, await world.registry()))),
+    Promise.all(foreign.map(async (name) => given(name, world.standIns) ?? pinStandIn(name, await world.registry()))),
   ])
   return { images: referencesOf(ensured), standIns }
 }
@@ -92,6 +94,12 @@ export function referencesOf(ensured: EnsuredImage[]): ImageReference[] {
     next: next ?? `bake logs ${first!.build}`,
     ids: Object.fromEntries(bad.flatMap(({ image, build }) => (build === undefined ? [] : [[image, build]]))),
   })
+}
+
+/** Another repository than bake.yaml names isn't taken from anybody. */
+function given(text: string, standIns: readonly ImageReference[] = []): ImageReference | undefined {
+  const { host, path } = parseReference(text)
+  return standIns.find(({ image, repository }) => image === text && repository === `${host}/${path}`)
 }
 
 async function pinStandIn(text: string, registry: Pick<Registry, 'head'>): Promise<ImageReference> {

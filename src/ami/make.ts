@@ -36,7 +36,7 @@ export async function makeMachine(making: Making, world: BakeWorld): Promise<Mac
   await failpoint('ami-claimed')
   const end = (outcome: Partial<BakeRecord>) => writeBake(world.ledger, { ...record, ...outcome, endedAt: Date.now() })
   const onIncomplete = (text: string) => world.tell({ type: 'note', level: 'warning', text, t: Date.now() })
-  await using log = openBakeLog({ ...world, onIncomplete }, build, turn.n)
+  await using log = world.log?.ofBake() ?? openBakeLog({ ...world, onIncomplete }, build, turn.n)
   try {
     const machine = await bakeAndPublish(making, record, log, world)
     await end({ status: machine === 'lost' ? 'lost' : 'baked' })
@@ -54,9 +54,10 @@ export async function makeMachine(making: Making, world: BakeWorld): Promise<Mac
   }
 }
 
-const recordOf = ({ plan, turn, build, owner }: Making, { by, process }: BakeWorld): BakeRecord => ({
+const recordOf = ({ plan, turn, build, owner }: Making, { by, process, log }: BakeWorld): BakeRecord => ({
   ...{ version: 1, build, project: plan.project, release: plan.release.name, commit: plan.release.commit, inputs: plan.inputs },
   ...{ status: 'running', owner: owner.owner, leaseMs: owner.leaseMs, claim: turn.n, by, process, startedAt: Date.now() },
+  ...(log && { log: log.prefix }),
 })
 
 async function bakeAndPublish(making: Making, record: BakeRecord, log: BakeLog, world: BakeWorld): Promise<Machine | 'lost'> {

@@ -90,6 +90,8 @@ export const bakeSchema = z.object({
   owner: z.string(),
   leaseMs: z.number(),
   claim: z.number(),
+  /** Its log, when that is the log of the job that it was begun for. */
+  log: z.string().optional(),
   /** `user@machine`, and its process there. */
   by: z.string(),
   process: processSchema,
@@ -117,6 +119,9 @@ export type ReleaseMachine = z.infer<typeof releaseMachineSchema>
 
 export const readRelease = (ledger: Ledger, name: string) => read(ledger, keys.release(name), releaseSchema)
 export const readBake = (ledger: Ledger, id: string) => read(ledger, keys.bake(id), bakeSchema)
+/** Where the story of a bake is. */
+export const logOfBake = ({ build, claim, log }: Pick<BakeRecord, 'build' | 'claim' | 'log'>): string =>
+  log ?? keys.log(build, claim)
 export const writeBake = (ledger: Ledger, record: BakeRecord) => ledger.put(keys.bake(record.build), record)
 
 /** A document's hash, as the claim log publishes it. */

@@ -1,6 +1,6 @@
 import { BakeError, refused } from '../errors.ts'
 import type { Ledger } from '../io/ledger.ts'
-import { keys } from '../names.ts'
+import { keys, releaseNameProblem } from '../names.ts'
 import type { Release } from './machine.ts'
 import { type ReleaseDocument, readRelease } from './records.ts'
 
@@ -18,20 +18,12 @@ export interface Commits {
   resolve(what: { sha?: string; tag?: string }): Promise<{ commit: string }>
 }
 
-/** What tags of EC2, user-data and instances' environments can carry as it is. */
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._+/-]*$/
-const MAX_NAME_CHARACTERS = 128
 /** What a release without a tag is called. */
 const OF_COMMIT = /^sha-([0-9a-f]{12})$/
 
 /** Throws bad_release (exit 2). */
 export function checkReleaseName(name: string): void {
-  const why =
-    name.length > MAX_NAME_CHARACTERS
-      ? `it has ${name.length} characters, ${MAX_NAME_CHARACTERS} at most`
-      : NAME.test(name) && !/\/\/|\/$|\.\./.test(name)
-        ? undefined
-        : 'letters, digits and . _ + / - are taken, a letter or digit first'
+  const why = releaseNameProblem(name)
   if (why === undefined) return
   throw refused('bad_release', `${JSON.stringify(name.slice(0, 150))} is no release name: ${why}`, {
     next: 'git tag --list    shows the names that there are',

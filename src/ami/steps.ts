@@ -44,6 +44,31 @@ export function phaseOf(event: StoryEvent): MachineEvent | undefined {
   return { type: 'phase', phase, state, t, ...(seconds !== undefined && { seconds }) }
 }
 
+/** The way back, of a whole log: who follows a bake elsewhere sees what whoever bakes here does. */
+export class StepPhases {
+  readonly #names = new Map<number, string>()
+
+  of(event: StoryEvent): MachineEvent | undefined {
+    if (event.type === 'step') this.#names.set(event.step, event.name)
+    if (event.type === 'line') return { type: 'line', phase: this.#names.get(event.step) ?? '', text: event.text, t: event.t }
+    return phaseOf(event) ?? this.#ofJob(event)
+  }
+
+  /** What becomes of a job is no phase of its bake. */
+  #ofJob(event: StoryEvent): MachineEvent | undefined {
+    const note = (level: 'info' | 'warning', text: string): MachineEvent => ({ type: 'note', level, text, t: event.t })
+    if (event.type === 'retry')
+      return note(
+        'warning',
+        `${event.code}: ${event.message} (tried again in ${event.inSeconds} s, ${event.attempt} of ${event.of})`,
+      )
+    if (event.type !== 'phase') return undefined
+    if (event.phase === 'claimed') return note('info', `worker ${event.worker} has it`)
+    if (event.phase !== 'queued') return undefined
+    return event.detail === undefined ? note('info', 'queued for a worker that bakes') : note('warning', event.detail)
+  }
+}
+
 /** Runs one phase of a story, and tells of its beginning and its end. */
 export async function inPhase<T>(phase: string, tell: (event: MachineEvent) => void, work: () => Promise<T>): Promise<T> {
   const began = performance.now()

@@ -6,7 +6,7 @@ import { isAlive } from '../jobs/heartbeat.ts'
 import type { Failure } from '../jobs/records.ts'
 import { proofHash } from './inputs.ts'
 import type { Baked, UnrenderedPlan } from './machine.ts'
-import { bakedOf, type MachineDocument, readBake, readMachine } from './records.ts'
+import { bakedOf, logOfBake, type MachineDocument, readBake, readMachine } from './records.ts'
 import type { ProcessId } from './work-dir.ts'
 
 /** A machine image that was published, as it is on this machine. */
@@ -22,6 +22,8 @@ export interface TurnAsk {
   verify: boolean
   /** What was published before this was asked for doesn't count. */
   rebake: boolean
+  /** When it was asked for, as the number of the claim log's next entry then. Now unless told. */
+  since?: number
 }
 
 /** What looking at claims needs. */
@@ -38,7 +40,7 @@ export interface TurnWorld {
 export type Look =
   | { kind: 'found'; machine: Machine }
   /** Somebody alive bakes it. */
-  | { kind: 'held'; n: number; build: string; by: string; claims: Claims }
+  | { kind: 'held'; n: number; build: string; by: string; log: string; claims: Claims }
   /** Nobody does. `machine`: it is there, only the proof is missing. `withdraw`: a publication that doesn't count any more. */
   | { kind: 'free'; claims: Claims; machine?: Machine; withdraw?: { digest: string; reason: 'rebuild' | 'missing' } }
 
@@ -58,7 +60,10 @@ export async function look(
     const record = await readBake(world.ledger, holder.build).catch(() => undefined)
     const dead = record !== undefined && world.ended(record.process)
     if (!dead && (await isAlive(world.ledger, holder.owner, holder.leaseMs)))
-      return { kind: 'held', n: holder.n, build: holder.build, by: record?.by ?? holder.owner, claims }
+      return {
+        ...{ kind: 'held', n: holder.n, build: holder.build, by: record?.by ?? holder.owner, claims },
+        log: logOfBake({ ...record, build: holder.build, claim: holder.n }),
+      }
   }
   if (published === undefined || (machine && !outdated)) return { kind: 'free', claims, ...(machine && { machine }) }
   return { kind: 'free', claims, withdraw: { digest: published.digest, reason: machine ? 'rebuild' : 'missing' } }
@@ -108,7 +113,7 @@ const SLOWEST_LOOK_MS = 1_000
 export async function takeTurn(plan: UnrenderedPlan, ask: TurnAsk, options: TurnOptions): Promise<Turn> {
   const { ledger, owner, build, signal } = options
   let claims = await readClaims(ledger, plan.inputs)
-  const since = claims.next
+  const { since = claims.next } = ask
   for (;;) {
     signal.throwIfAborted()
     const seen = await look(plan, claims, { ...ask, since }, options)

@@ -1,12 +1,11 @@
 import { followLog } from '../jobs/logs.ts'
-import { keys } from '../names.ts'
 import { phaseOf } from './steps.ts'
 import type { Look } from './turn.ts'
 import type { BakeWorld } from './world.ts'
 
 /** Says whose bake is waited for, and tells that one's phases until it is disposed of. */
 export function tellOfWaiting(held: Extract<Look, { kind: 'held' }>, world: BakeWorld): AsyncDisposable {
-  const { build, by, n } = held
+  const { build, by, log } = held
   world.tell({
     type: 'note',
     level: 'info',
@@ -15,7 +14,7 @@ export function tellOfWaiting(held: Extract<Look, { kind: 'held' }>, world: Bake
   })
   const over = new AbortController()
   const follow = async () => {
-    for await (const event of followLog(world.ledger, keys.log(build, n), { signal: over.signal, pollMs: world.pollMs })) {
+    for await (const event of followLog(world.ledger, log, { signal: over.signal, pollMs: world.pollMs })) {
       const told = phaseOf(event)
       if (told) world.tell(told)
     }

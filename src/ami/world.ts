@@ -1,8 +1,9 @@
 import type { MachineDefinition } from '../config.ts'
 import type { Ledger } from '../io/ledger.ts'
 import type { Registry } from '../io/registry.ts'
+import type { BakeLog } from './bake-log.ts'
 import type { ImageSource } from './images.ts'
-import type { Baked, Baker, MachineEvent, MachinePlan, Prover, Shelf, UnrenderedPlan } from './machine.ts'
+import type { Baked, Baker, ImageReference, MachineEvent, MachinePlan, Prover, Shelf, UnrenderedPlan } from './machine.ts'
 import type { PlanWorld } from './plan.ts'
 import type { LaunchVersion } from './records.ts'
 import type { Commits } from './release.ts'
@@ -19,6 +20,8 @@ export interface BakeWorld extends SourceWorld, PlanWorld {
   /** Platform of images that name none. */
   defaultPlatform: string
   registry(): Promise<Registry>
+  /** Stand-ins by digest, where whoever asked has found them. */
+  standIns?: readonly ImageReference[]
   baker(definition: MachineDefinition): Promise<Baker>
   /** Those of the base's kind. */
   prover(kind: Baked['kind']): Promise<Prover>
@@ -41,4 +44,10 @@ export interface BakeWorld extends SourceWorld, PlanWorld {
   signal: AbortSignal
   /** The story, for whoever asked. */
   tell(event: MachineEvent): void
+  /** A log that has all that is told already: then a bake keeps none of its own. */
+  log?: { readonly prefix: string; ofBake(): BakeLog }
+  /** Called for each claim of somebody else's that is waited for, disposed of when it has ended: a worker gives its slot up meanwhile. */
+  idle?(): AsyncDisposable
+  /** Whether who asked has let go of it: then it is baked for others that did, and no release is recorded. */
+  letGo?(): boolean
 }

@@ -12,7 +12,7 @@ export function buildsTable(builds: BuildRecord[], paint: Palette): string {
       { title: 'IMAGE', value: (build) => build.image, shrink: true },
       { title: 'COMMIT', value: (build) => shortCommit(build.commit) },
       { title: 'BRANCH', value: (build) => build.branch ?? '', shrink: true },
-      { title: 'STATUS', value: (build) => build.status, paint: (text, build) => colour(text, build, paint) },
+      { title: 'STATUS', value: statusOf, paint: (text, build) => colour(text, build, paint) },
       { title: 'TOOK', value: took, right: true },
       { title: 'CACHES', value: (build) => build.warmth ?? '' },
       { title: 'ASKED', value: (build) => age(build.askedAt) },
@@ -26,11 +26,13 @@ export function buildsTable(builds: BuildRecord[], paint: Palette): string {
 export function buildDetails(build: BuildRecord, paint: Palette): string {
   const facts: [string, string | undefined][] = [
     ['build', build.build],
-    ['status', colour(build.status, build, paint)],
+    ['status', colour(statusOf(build), build, paint)],
     ['image', build.image],
+    ['release', build.machine?.release],
+    ['asked by', build.machine?.by],
     ['commit', build.commit],
     ['branch', build.branch],
-    ['key', build.key],
+    [build.machine ? 'inputs' : 'key', build.key],
     ['asked', `${new Date(build.askedAt).toISOString()} (${age(build.askedAt)})`],
     ['took', took(build) || undefined],
     ['worker', build.worker],
@@ -51,6 +53,9 @@ export function buildDetails(build: BuildRecord, paint: Palette): string {
   const told = facts.filter((fact): fact is [string, string] => fact[1] !== undefined)
   return told.map(([name, value]) => `${paint.dim(name.padEnd(10))} ${value.replaceAll('\n', `\n${' '.repeat(11)}`)}`).join('\n')
 }
+
+/** A machine image is baked, found or proven where an image is built or tagged. */
+const statusOf = ({ machine, status }: BuildRecord): string => machine?.did ?? status
 
 function took(build: BuildRecord): string {
   const from = build.startedAt ?? build.askedAt

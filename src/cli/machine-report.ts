@@ -1,3 +1,4 @@
+import type { AskedBake } from '../ami/ask.ts'
 import type { Bake } from '../ami/bake.ts'
 import type { UnrenderedPlan } from '../ami/machine.ts'
 import type { Preview } from '../ami/preview.ts'
@@ -15,7 +16,8 @@ interface MachineReport {
 }
 
 /** Of a release's machine images, the first of which the document is about; the others are its `also`. */
-export const reportBakes = (bakes: (Bake & { seconds: number })[]): MachineReport => merged(bakes.map(reportBake))
+export const reportBakes = (bakes: ((Bake & { seconds: number }) | AskedBake)[]): MachineReport =>
+  merged(bakes.map((each) => ('machine' in each ? reportBake(each) : reportAsked(each))))
 
 export const reportPreviews = (previews: Preview[]): MachineReport => merged(previews.map(reportPreview))
 
@@ -50,6 +52,12 @@ function reportBake({ status, plan, machine, build, launch, seconds }: Bake & { 
     },
   }
 }
+
+/** Of a bake that isn't waited for: its id. */
+const reportAsked = ({ build, plan }: AskedBake): MachineReport => ({
+  lines: [build],
+  document: { ...subjectOf(plan), status: 'queued', build },
+})
 
 /** What --dry-run prints. */
 function reportPreview({ release, images, plan, action, reason, machine }: Preview): MachineReport {

@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findBake, isBaking } from '../ami/history.ts'
-import { type BakeRecord, readBake } from '../ami/records.ts'
+import { type BakeRecord, logOfBake, readBake } from '../ami/records.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { followLog, readLog } from '../jobs/logs.ts'
-import { keys } from '../names.ts'
 import { eventText } from './lines.ts'
 import { hasColours, palette } from './style.ts'
 import { lineWriter } from './writer.ts'
@@ -25,7 +24,7 @@ export async function printBakeLog(
   if (!record) return undefined
   const paint = palette(hasColours(options.stream))
   const writer = lineWriter(options.stream, (n) => `… ${n} lines left out`)
-  const prefix = keys.log(record.build, record.claim)
+  const prefix = logOfBake(record)
   const over = new AbortController()
   const either = AbortSignal.any([options.signal, over.signal])
   const watching = options.follow ? untilOver(record, ledger, over) : undefined

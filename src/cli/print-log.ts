@@ -1,6 +1,6 @@
 import type { StoryEvent } from '../events.ts'
-import { followBuild, logOf } from '../image/follow.ts'
 import type { Ledger } from '../io/ledger.ts'
+import { followBuild, logOf } from '../jobs/follow.ts'
 import { readLog } from '../jobs/logs.ts'
 import type { BuildRecord } from '../jobs/records.ts'
 import { eventText } from './lines.ts'

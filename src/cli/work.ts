@@ -8,6 +8,7 @@ const TERM_DRAIN_MS = 80_000
 export interface WorkerFlags {
   name?: string | undefined
   slots?: number | undefined
+  bakes?: boolean | undefined
   once: boolean
   listen?: string | undefined
   drainSeconds?: number | undefined

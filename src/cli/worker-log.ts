@@ -85,8 +85,17 @@ function eventLine(event: Exclude<WorkerEvent, { type: 'named' | 'lease' | 'stat
   }
 }
 
-function endLine({ status, seconds, digest, warmth, failure, supersededBy }: Extract<WorkerEvent, { type: 'ended' }>): string {
+function endLine({
+  status,
+  seconds,
+  digest,
+  reference,
+  warmth,
+  failure,
+  supersededBy,
+}: Extract<WorkerEvent, { type: 'ended' }>): string {
   const took = duration(seconds)
+  if (reference !== undefined) return `${status === 'built' ? 'baked' : 'found'} in ${took}: ${reference}`
   if (status === 'built') return `built in ${took}${warmth === undefined ? '' : ` (${warmth})`}: ${digest?.slice(0, 19) ?? ''}`
   if (status === 'tagged') return `unchanged, tagged in ${took}: ${digest?.slice(0, 19) ?? ''}`
   if (status === 'failed') return `failed after ${took}: ${failure?.code}: ${failure?.message.split('\n', 1)[0]}`

@@ -25,6 +25,8 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
     rebake: boolean({ default: false, description: 'bake anew although it is there' }),
     default: boolean({ default: false, description: 'make the new launch template version the default one' }),
     'refresh-base': boolean({ default: false, description: 'take the newest AMI that machine.base names, from now on' }),
+    here: boolean({ default: false, env: 'BAKE_HERE', description: 'bake in this process, although workers bake' }),
+    wait: boolean({ default: true, allowNo: true, description: 'follow what workers bake to its end' }),
     'keep-failed': boolean({
       default: false,
       description: 'on one machine: leave the disk of a failed bake; bake prune removes it',
@@ -36,16 +38,10 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
     const { openProject } = await import('../context/project.ts')
     const { bakeAmi, previewAmi } = await import('../context/ami.ts')
     const { release, sha, verify, rebake, default: makeDefault, 'dry-run': dryRun, 'keep-failed': keepFailed } = this.flags
-    const ask = {
-      ...(release !== undefined && { release }),
-      ...(sha !== undefined && { sha }),
-      verify,
-      rebake,
-      keepFailed,
-      makeDefault,
-    }
-    const refreshBase = this.flags['refresh-base']
-    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase }
+    const subject = { ...(release !== undefined && { release }), ...(sha !== undefined && { sha }) }
+    const ask = { ...subject, verify, rebake, keepFailed, makeDefault }
+    const { 'refresh-base': refreshBase, here, wait } = this.flags
+    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase, here, wait }
     const project = await openProject()
     const bakes = dryRun ? undefined : await bakeAmi(project, ask, request)
     const report = bakes ? reportBakes(bakes.made) : reportPreviews(await previewAmi(project, ask, request))

@@ -2,6 +2,8 @@ import { string } from '@oclif/core/args'
 import { boolean } from '@oclif/core/flags'
 import { BaseCommand, storyFlags } from '../cli/base.ts'
 import { reportImages } from '../cli/image-report.ts'
+import type { Project } from '../context/project.ts'
+import type { BuildRecord } from '../jobs/records.ts'
 
 export default class Retry extends BaseCommand<typeof Retry> {
   static override summary = 'Ask again for what a build was asked for.'
@@ -20,7 +22,9 @@ export default class Retry extends BaseCommand<typeof Retry> {
     const { askForImages } = await import('../context/asker.ts')
     const { findBuild } = await import('../jobs/history.ts')
     const project = await openProject()
-    const { commit, branch, image, rebuild, priority } = await findBuild(project.ledger, this.args.id)
+    const record = await findBuild(project.ledger, this.args.id)
+    if (record.machine) return this.bakeAgain(project, record, record.machine.release)
+    const { commit, branch, image, rebuild, priority } = record
     const asked = await askForImages(project, {
       subject: { sha: commit },
       ...(branch === undefined ? {} : { branch }),
@@ -37,6 +41,20 @@ export default class Retry extends BaseCommand<typeof Retry> {
     for (const line of report.lines) this.log(line)
     this.partial = report.document
     if (report.error) throw report.error
+    return report.document
+  }
+
+  /** Proven, as long as nobody says otherwise; what is baked by now is found. */
+  private async bakeAgain(project: Project, { commit, rebuild }: BuildRecord, release: string): Promise<object> {
+    const { bakeAmi } = await import('../context/ami.ts')
+    const { reportBakes } = await import('../cli/machine-report.ts')
+    const ask = { release, sha: commit, verify: true, rebake: rebuild, keepFailed: false }
+    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, wait: this.flags.wait }
+    const { made, failure } = await bakeAmi(project, ask, request)
+    const report = reportBakes(made)
+    for (const line of report.lines) this.log(line)
+    this.partial = report.document
+    if (failure !== undefined) throw failure
     return report.document
   }
 }

@@ -21,6 +21,11 @@ kills what runs and hands it back to the queue. On one machine a worker is start
       max: 64,
       env: 'BAKE_WORKER_SLOTS',
     }),
+    bakes: boolean({
+      allowNo: true,
+      description: 'take bakes of machine images too (default: worker.bakes of bake.yaml)',
+      env: 'BAKE_WORKER_BAKES',
+    }),
     name: string({ description: 'name of this worker; its caches belong to it', env: 'BAKE_WORKER_NAME' }),
     listen: string({ description: 'serve /healthz and Prometheus /metrics at HOST:PORT', env: 'BAKE_WORKER_LISTEN' }),
     'drain-seconds': integer({
@@ -42,9 +47,9 @@ kills what runs and hands it back to the queue. On one machine a worker is start
 
   async run(): Promise<object> {
     const { openWorkerLog, workForFleet } = await import('../cli/work.ts')
-    const { name, slots, once, listen, json } = this.flags
+    const { name, slots, bakes, once, listen, json } = this.flags
     this.lines = openWorkerLog(json ? 'json' : this.flags['log-format'], this.emit)
-    const flags = { name, slots, once, listen, drainSeconds: this.flags['drain-seconds'] }
+    const flags = { name, slots, bakes, once, listen, drainSeconds: this.flags['drain-seconds'] }
     return workForFleet(flags, this.signals, this.lines)
   }
 

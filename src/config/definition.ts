@@ -81,7 +81,7 @@ const fleet = z.strictObject({
 
 const worker = z.strictObject({
   slots: z.number().int().min(1).max(64).optional().describe('Builds at a time. Default: the number of processors, at least 2.'),
-  bakes: z.boolean().optional().describe('This worker bakes machine images too.'),
+  bakes: z.boolean().optional().describe('Workers bake machine images too, and bake ami asks them. Needs aws.'),
   repositories: z.array(repository).optional().describe("Repositories whose jobs are taken. Default: the project's own."),
   disk: z
     .strictObject({

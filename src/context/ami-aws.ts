@@ -20,8 +20,11 @@ export interface AwsRequest {
 
 /** What machine images on AWS need. The SDK is loaded, and EC2 asked, by the first call. */
 export interface AmiAws extends AsyncDisposable {
-  /** With `refresh` the newest of its name, else the one that was baked upon before. */
-  findBase(base: Extract<MachineDefinition['base'], { ami: unknown }>['ami'], refresh: boolean): Promise<AmiBase>
+  /** With `refresh` the newest of its name, with an id that one, which must be of that name; else the one that was baked upon before. */
+  findBase(
+    base: Extract<MachineDefinition['base'], { ami: unknown }>['ami'],
+    which: { refresh: boolean; id?: string },
+  ): Promise<AmiBase>
   /** What `findBase` found is what the name stands for from now on. */
   keepBase(): Promise<void>
   /** What bakes in the home region need of EC2. */
@@ -53,7 +56,7 @@ export function amiAws({ aws, config, ledger, stateDir }: Project, { signal, tel
   const templates = () => new Ec2Templates(ec2(home))
   let keep = async () => {}
   return {
-    async findBase(wanted, refresh) {
+    async findBase(wanted, { refresh, id }) {
       const [{ findAmi }, { pinBase, pinnedBase }] = await Promise.all([
         import('../ami/ami-base.ts'),
         import('../ami/base-pin.ts'),
@@ -61,8 +64,10 @@ export function amiAws({ aws, config, ledger, stateDir }: Project, { signal, tel
       if ('id' in wanted) return findAmi(wanted, { images: images(home), tell })
       const name = { region: home, ...wanted }
       const pinned = refresh ? undefined : await pinnedBase(name, ledger)
-      if (pinned) return pinned
-      const base = await findAmi(wanted, { images: images(home), tell })
+      if (pinned && (id === undefined || pinned.id === id)) return pinned
+      const known = id === undefined || (await images(home).find(wanted)).some((each) => each.id === id)
+      if (!known) throw otherBase(id, wanted, home)
+      const base = await findAmi(id === undefined ? wanted : { id }, { images: images(home), tell })
       keep = () => pinBase(name, base, ledger)
       return base
     },
@@ -142,3 +147,13 @@ async function standInWorld(
   opened.push(writer)
   return { save: qemuMachines(stateDir).saveImages, writer, snapshots: new Ec2Snapshots(ec2) }
 }
+
+const otherBase = (id: string, { owner, name }: { owner: string; name: string }, region: string) =>
+  refused(
+    'base_mismatch',
+    `${id} is no AMI of owner ${owner} in ${region} with a name like ${name}, which machine.base asks for`,
+    {
+      next: 'ask again: bake ami --refresh-base    takes the newest',
+      ids: { ami: id, region },
+    },
+  )

@@ -1,4 +1,4 @@
-import type { BakeWorld } from '../ami/world.ts'
+import type { AskMachineWorld } from '../ami/ask.ts'
 import { parseConfig } from '../config.ts'
 import type { Emit, MachineEvent } from '../events.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
@@ -6,7 +6,7 @@ import { openDiskBase } from './ami-base.ts'
 import { imageSource, lazyAsker } from './ami-images.ts'
 import { openShelves } from './ami-shelf.ts'
 import { openBaker, openDiskProver } from './ami-tools.ts'
-import { defaultPlatform, openCheckout, type Project } from './project.ts'
+import { defaultPlatform, openCheckout, type Project, type ProjectRepository } from './project.ts'
 import { readSettings } from './settings.ts'
 import { hasEnded, thisProcess, whoami } from './whoami.ts'
 
@@ -16,17 +16,23 @@ export interface BakeRequest {
   signal: AbortSignal
   /** The newest AMI that machine.base names, from now on. */
   refreshBase?: boolean
+  /** The AMI that machine.base stands for, as whoever asked found it. */
+  base?: string
 }
 
 /**
  * Everything for `bake ami` and its relatives. Host process, registry, AWS and tools are reached by the first call that needs them: what is baked already
- * needs none of them but, for an AMI, EC2's word that it is there.
+ * needs none of them but, for an AMI, EC2's word that it is there. `given`: the repository, where that isn't the one around bake.yaml.
  */
-export async function openBakeWorld(project: Project, request: BakeRequest): Promise<BakeWorld & AsyncDisposable> {
-  const { emit, signal, refreshBase = false } = request
+export async function openBakeWorld(
+  project: Project,
+  request: BakeRequest,
+  given?: ProjectRepository,
+): Promise<AskMachineWorld & AsyncDisposable> {
+  const { emit, signal, refreshBase = false, base: baseId } = request
   const tell = (event: MachineEvent) => emit({ type: 'machine', event })
   const { leaseMs } = readSettings()
-  const repository = await openCheckout(project, signal)
+  const repository = given ?? (await openCheckout(project, signal))
   const { checkout, configPath } = repository
   let onAws = false
   const asker = lazyAsker(project, repository, request)
@@ -37,6 +43,9 @@ export async function openBakeWorld(project: Project, request: BakeRequest): Pro
     commits: checkout,
     objects: checkout.objects,
     configPath,
+    project: project.config.project,
+    repository: repository.repository,
+    queue: { shards: 1, send: async (...job) => (await asker.open()).world.queue.send(...job) },
     parseConfig,
     defaultPlatform: defaultPlatform(project),
     images: imageSource(asker, request),
@@ -48,7 +57,7 @@ export async function openBakeWorld(project: Project, request: BakeRequest): Pro
     async base({ base }) {
       if ('disk' in base) return openDiskBase(base.disk, project, { signal, tell })
       onAws = true
-      return (await aws()).findBase(base.ami, refreshBase)
+      return (await aws()).findBase(base.ami, { refresh: refreshBase, ...(baseId !== undefined && { id: baseId }) })
     },
     async keepBase() {
       if (onAws) await (await aws()).keepBase()

@@ -1,5 +1,7 @@
 import { join } from 'node:path'
+import type { AskedBake } from '../ami/ask.ts'
 import { type Bake, type BakeAsk, bakeRelease } from '../ami/bake.ts'
+import { machineName } from '../ami/job-record.ts'
 import type { Release } from '../ami/machine.ts'
 import { type Preview, planRelease, previewBake } from '../ami/preview.ts'
 import { nameOf } from '../ami/records.ts'
@@ -14,16 +16,33 @@ import type { Project } from './project.ts'
 
 export type Baking = Bake & { seconds: number }
 
+/** Where a bake is done: by workers, where bake.yaml says that they bake and unless `here`. */
+export interface AmiRequest extends BakeRequest {
+  here?: boolean
+  /** false: what workers are asked for isn't followed. */
+  wait?: boolean
+}
+
 export interface Bakings {
-  /** In bake.yaml's order: at least the first. */
-  made: Baking[]
+  /** In bake.yaml's order: at least one. */
+  made: (Baking | AskedBake)[]
   /** Why there are no more of them. */
   failure?: unknown
 }
 
-/** `bake ami`: bakes a release's machine images one after the other, or finds them, and tells the story. Throws what the first of them throws. */
-export async function bakeAmi(project: Project, ask: BakeAsk, request: BakeRequest): Promise<Bakings> {
+/**
+ * `bake ami`: bakes a release's machine images, or finds them, and tells the story; here one after the other. Those that nobody waits for are only asked for. Throws
+ * when there is none.
+ */
+export async function bakeAmi(project: Project, ask: BakeAsk, request: AmiRequest): Promise<Bakings> {
   await using world = await openBakeWorld(project, request)
+  if (project.aws && project.config.worker.bakes && !request.here) {
+    const { askWorkers, isDone } = await import('./ami-elsewhere.ts')
+    const asked = await askWorkers(ask, world, request)
+    // Of what was made just now the worker tells.
+    for (const each of asked?.made ?? []) if (isDone(each) && each.status === 'found') await announceBake(each, project, request)
+    if (asked) return asked
+  }
   const made: Baking[] = []
   try {
     await eachVariant(async (variant) => {
@@ -55,27 +74,42 @@ async function bakeOne(
   project: Project,
   request: BakeRequest,
 ): Promise<Baking> {
+  try {
+    const made = await telling(ask.variant, request, undefined, (tell) => bakeRelease(ask, { ...world, tell }))
+    await announceBake(made, project, request)
+    return made
+  } catch (error) {
+    if (!request.signal.aborted) await announceFailedBake(error, project, request)
+    throw error
+  }
+}
+
+/** Tells of one machine image: what happens, and what became of it. */
+export async function telling(
+  variant: number,
+  { emit, signal }: Pick<BakeRequest, 'emit' | 'signal'>,
+  asked: string | undefined,
+  bake: (tell: BakeWorld['tell']) => Promise<Bake>,
+): Promise<Baking> {
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
-  const name = ask.variant === 0 ? {} : { machine: `machine-${ask.variant + 1}` }
+  const name = variant === 0 ? {} : { machine: machineName(variant) }
+  const subject = { ...name, ...(asked !== undefined && { build: asked }) }
   let begun = false
-  const tell: typeof world.tell = (event) => {
+  const tell: BakeWorld['tell'] = (event) => {
     begun ||= event.type === 'phase'
-    request.emit({ type: 'machine', ...name, event })
+    emit({ type: 'machine', ...subject, event })
   }
   try {
-    const bake = await bakeRelease(ask, { ...world, tell })
-    const { baked } = bake.machine
+    const made = await bake(tell)
+    const { baked } = made.machine
     const size = baked.kind === 'disk' ? { sizeBytes: baked.sizeBytes } : {}
-    const outcome: MachineOutcome = { status: bake.status, reference: nameOf(baked), seconds: seconds(), ...size }
-    request.emit({ type: 'machine-done', ...name, ...(bake.build && { build: bake.build }), outcome })
-    const took = seconds()
-    await announceBake(bake, project, request)
-    return { ...bake, seconds: took }
+    const outcome: MachineOutcome = { status: made.status, reference: nameOf(baked), seconds: seconds(), ...size }
+    emit({ type: 'machine-done', ...subject, ...(made.build && { build: made.build }), outcome })
+    return { ...made, seconds: seconds() }
   } catch (error) {
     // What is refused before anything began needs no story.
-    if (begun && !request.signal.aborted) request.emit({ type: 'machine-done', ...name, outcome: failureOf(error, seconds()) })
-    if (!request.signal.aborted) await announceFailedBake(error, project, request)
+    if (begun && !signal.aborted) emit({ type: 'machine-done', ...subject, outcome: failureOf(error, seconds()) })
     throw error
   }
 }

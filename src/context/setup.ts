@@ -52,7 +52,10 @@ function awsOf({ config }: Project, { region, queue, bucket }: NonNullable<Proje
     region,
     bucket,
     ledgerPrefix: config.fleet.prefix === undefined ? '' : `${config.fleet.prefix}/`,
-    queues: shards.flatMap((shard) => LANES.map((lane) => queueName(queue, lane, shard))),
+    queues: [
+      ...shards.flatMap((shard) => LANES.map((lane) => queueName(queue, lane, shard))),
+      ...(config.worker.bakes ? [queueName(queue, 'machine', 0)] : []),
+    ],
     deadQueue: `${queue}-dead`,
     parameters: [...new Set(secrets.flatMap(({ ssm }) => (ssm === undefined ? [] : [ssm])))],
     noticeQueues: noticeQueues.flatMap((found) =>
@@ -76,6 +79,7 @@ function machineOf({ config }: Project): Pick<SetupTarget, 'machine'> {
       copies: [...new Set(ami.regions.filter((each) => each !== region))],
       ...(ami.kmsKey !== undefined && { kmsKey: ami.kmsKey }),
       ...(launchTemplate !== undefined && { launchTemplate }),
+      ...(config.worker.bakes && { bakes: true }),
     },
   }
 }

@@ -3,7 +3,7 @@ import { openCheckout, type Project } from './project.ts'
 import { connectServices } from './services.ts'
 import { runWorker, type WorkerRequest } from './worker.ts'
 
-type Given = 'name' | 'slots' | 'once' | 'drain' | 'abort' | 'drainMs' | 'listen' | 'tell' | 'onReady'
+type Given = 'name' | 'slots' | 'bakes' | 'once' | 'drain' | 'abort' | 'drainMs' | 'listen' | 'tell' | 'onReady'
 
 /** `bake worker`: a worker of its own beside the host, which then starts none. */
 export async function runStandaloneWorker(project: Project, options: Pick<WorkerRequest, Given> & { emit: Emit }): Promise<void> {

@@ -4,14 +4,13 @@ import type { Engine } from '../io/engine.ts'
 import type { Queue } from '../io/queue.ts'
 import { preferredShards } from '../jobs/affinity.ts'
 import type { Departure } from '../jobs/departure.ts'
-import type { ImageJob } from '../jobs/job.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
 import { Member, Members } from '../jobs/members.ts'
 import type { WorkerDocument } from '../jobs/records.ts'
 import type { Room } from '../jobs/room.ts'
 import type { Slots } from '../jobs/slots.ts'
 import type { WarmthBook } from '../jobs/warmth.ts'
-import type { WorkerWatch } from '../jobs/worker-watch.ts'
+import type { JobSubject, WorkerWatch } from '../jobs/worker-watch.ts'
 import { packageVersion } from '../package-root.ts'
 import { machinePlatform } from '../platform-name.ts'
 import { type Instance, noInstance, openInstance } from './instance.ts'
@@ -23,7 +22,8 @@ import { serveWorker } from './worker-status.ts'
 export interface LifeOptions {
   project: Project
   name: string
-  slots: Slots
+  slots: Pick<Slots, 'count' | 'busy'>
+  bakes?: boolean | undefined
   queue: Queue
   engine: Engine
   warmth: WarmthBook
@@ -44,7 +44,7 @@ export interface WorkerLife extends AsyncDisposable {
   /** Whether a given-up receive may swallow what this worker has just handed back: then the queue is waited for before the end. */
   readonly unsettled: boolean
   /** Runs the handler of one job. */
-  job(job: ImageJob, tools: Tools, handle: () => Promise<Verdict>): Promise<Verdict>
+  job(subject: JobSubject, tools: Tools, handle: () => Promise<Verdict>): Promise<Verdict>
 }
 
 /** How soon a worker's death, or a new worker, moves shards. A look costs a request per member. */
@@ -73,6 +73,7 @@ export async function openLife(options: LifeOptions): Promise<WorkerLife> {
     running: watch.running,
     warm: machine.warm,
     counts: { ...watch.counts },
+    ...(options.bakes && { bakes: true }),
     ...(instanceId !== undefined && { instance: instanceId }),
     ...(machine.disk && { disk: machine.disk }),
   })
@@ -145,7 +146,7 @@ export async function openLife(options: LifeOptions): Promise<WorkerLife> {
     get unsettled() {
       return performance.now() - handedBackMs < LONG_POLL_MS
     },
-    job: (job, tools, handle) => watch.job(job, tools.receives, () => instance.during(handle)),
+    job: (subject, tools, handle) => watch.job(subject, tools.receives, () => instance.during(handle)),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   }
 }

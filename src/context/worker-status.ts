@@ -11,7 +11,7 @@ import type { Settings } from './settings.ts'
 
 interface ServeOptions {
   name: string
-  slots: Slots
+  slots: Pick<Slots, 'count' | 'busy'>
   queue: Queue
   engine: Engine
   leases: Leases

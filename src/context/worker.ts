@@ -12,7 +12,8 @@ import type { Queue } from '../io/queue.ts'
 import { sweepSecrets } from '../io/secrets.ts'
 import { Departure } from '../jobs/departure.ts'
 import { Journal } from '../jobs/held.ts'
-import { receiveLoop } from '../jobs/loop.ts'
+import { type Handlers, receiveLoop } from '../jobs/loop.ts'
+import { receiveBakes } from '../jobs/receive-bakes.ts'
 import { Slots } from '../jobs/slots.ts'
 import { Teller } from '../jobs/tell.ts'
 import { WarmthBook } from '../jobs/warmth.ts'
@@ -36,6 +37,8 @@ export interface WorkerOptions {
   /** Given: that name or an error. Not given: `local` (on AWS the machine's name), or `local-2`, … when that runs already. */
   name?: string | undefined
   slots?: number | undefined
+  /** Whether it takes machine jobs; as bake.yaml says unless told. On one machine whoever asks bakes. */
+  bakes?: boolean | undefined
   once: boolean
   /** Leaves: takes nothing new, and finishes what runs within `drainMs`, or however long it takes. */
   drain: AbortSignal
@@ -84,6 +87,9 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
   using room = openRoom({ project, slots, warmth, watch })
   const me = { name, dir, leases, settings, watch, warmth, room: () => room.forBuild() }
   const world = imageWorld(options, me, mirrors)
+  const bakes = project.aws !== undefined && (options.bakes ?? project.config.worker.bakes)
+  // A bake takes no build's slot, and no build a bake's.
+  const bakeSlots = new Slots(bakes ? 1 : 0)
   const teller = new Teller({
     ledger: project.ledger,
     hooks: openHooks(project.config.notify, process.env),
@@ -93,33 +99,40 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
   })
   using _upkeep = packWhenIdle(slots, mirrors, options)
   const { engine } = world
-  await using life = await openLife({ ...options, ...me, slots, queue, engine, departure, room })
+  await using life = await openLife({ ...options, ...me, slots: both(slots, bakeSlots), bakes, queue, engine, departure, room })
   await using _warm = await warmCaches({ ...options, slots, world, settings, watch, shards: () => life.shards })
   options.onReady?.({ name, slots: slots.count })
   watch.enter('ready')
   try {
-    await receiveLoop({
-      queue,
-      slots,
-      shards: () => life.shards,
-      stealAfterMs: project.aws && (project.config.fleet.stealAfterSeconds ?? STEAL_AFTER_SECONDS) * 1000,
-      journal,
-      handlers: {
-        image: (job, tools) =>
-          life.job(job, tools, async () => teller.after(await buildImage(job, world, tools), job.build, tools)),
-      },
-      visibilitySeconds: settings.visibilitySeconds,
-      drain: options.drain,
-      abort: options.abort,
-      once: options.once,
-      onQueueError: (text) => watch.tell({ type: 'queue-error', text }),
-      onProblem: options.onProblem,
-    })
+    const { drain, abort, once } = options
+    const { visibilitySeconds } = settings
+    const onQueueError = (text: string) => watch.tell({ type: 'queue-error', text })
+    const loop = { queue, journal, visibilitySeconds, drain, abort, once, onQueueError, onProblem }
+    const finished = new AbortController()
+    const image: Handlers['image'] = (job, tools) =>
+      life.job(job, tools, async () => teller.after(await buildImage(job, world, tools), job.build, tools))
+    const stealAfterMs = project.aws && (project.config.fleet.stealAfterSeconds ?? STEAL_AFTER_SECONDS) * 1000
+    const shards = () => life.shards
+    const builds = receiveLoop({ ...loop, finished, slots, shards, stealAfterMs, handlers: { image } })
+    if (bakes) {
+      const { machineHandler } = await import('./machine-job-world.ts')
+      const machine = machineHandler(options, me, world, life)
+      await receiveLoop({ ...loop, finished, slots: bakeSlots, receive: receiveBakes, handlers: { machine } })
+    }
+    await builds
     if (life.unsettled) await queue.settled()
   } finally {
     queue.close()
   }
 }
+
+/** For those who count them. */
+const both = (one: Slots, other: Slots): Pick<Slots, 'count' | 'busy'> => ({
+  count: one.count + other.count,
+  get busy() {
+    return one.busy + other.busy
+  },
+})
 
 /** A worker that always has work of its own asks the other shards this often: often enough that nobody waits long, and its caches stay its own. */
 const STEAL_AFTER_SECONDS = 60

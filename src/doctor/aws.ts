@@ -7,8 +7,8 @@ import type { Check, DoctorWorld, Finding } from './types.ts'
 const queue: Check = {
   id: 'queue',
   run: (world) =>
-    withAws(world, async (aws, { fleet }) => {
-      const { visible, inFlight, delayed, dead } = await world.queueDepth(aws, fleet.shards ?? 1)
+    withAws(world, async (aws, { fleet, worker }) => {
+      const { visible, inFlight, delayed, dead } = await world.queueDepth(aws, { ...fleet, ...worker })
       const waiting = `${aws.queue}: ${visible + delayed} waiting, ${inFlight} taken`
       if (dead === 0) return ok(waiting)
       return warning(

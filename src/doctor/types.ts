@@ -59,7 +59,7 @@ export interface DoctorWorld {
   /** Asks the registry for a manifest; throws what HttpRegistry throws. */
   registryHead(repository: string, signal: AbortSignal): Promise<void>
   /** Of a fleet's queues; throws what SqsQueue throws. */
-  queueDepth(aws: AwsSettings, shards: number): ReturnType<Queue['depth']>
+  queueDepth(aws: AwsSettings, queues: { shards?: number; bakes: boolean }): ReturnType<Queue['depth']>
   /** Lists one key of a fleet's ledger; throws what S3Ledger throws. */
   readLedger(aws: AwsSettings, prefix: string | undefined): Promise<void>
   /** Of the file system of `path`, or of the nearest directory above that is there. */

@@ -52,9 +52,9 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
       const { HttpRegistry } = await import('../io/registry-http.ts')
       await new HttpRegistry({ timeoutMs: 5_000, retries: 0, signal }).head(parseReference(repository))
     },
-    async queueDepth({ region, queue: prefix }, shards) {
+    async queueDepth({ region, queue: prefix }, { shards = 1, bakes }) {
       const { SqsQueue } = await import('../io/queue-sqs.ts')
-      const queue = await SqsQueue.open({ region, prefix, shards })
+      const queue = await SqsQueue.open({ region, prefix, shards, bakes })
       try {
         return await queue.depth()
       } finally {

@@ -1,11 +1,12 @@
 import { failpoint } from '../failpoint.ts'
 import { append, type Claims } from '../jobs/claims.ts'
 import type { ImageJob } from '../jobs/job.ts'
+import type { JobRecord } from '../jobs/job-record.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
 import { formatReference } from '../reference.ts'
 import { openBuildLog } from './build-log.ts'
 import { giveUp, MAX_DELIVERIES, settle, tooOften } from './give-up.ts'
-import { JobRecord } from './job-record.ts'
+import { openRecord } from './job-record.ts'
 import { writeLatest } from './latest.ts'
 import { makeImage, verifyJob } from './make.ts'
 import { moveBranch, tagCommit, writeImageDocument } from './publish.ts'
@@ -23,7 +24,7 @@ const later = (receives: number): number => Math.min(LATEST_SECONDS, LATER_SECON
  * whether it was done; only creating claim log entry n+1 decides who publishes.
  */
 export async function buildImage(job: ImageJob, world: ImageWorld, tools: Tools): Promise<Verdict> {
-  const record = await JobRecord.open(job, world)
+  const record = await openRecord(job, world)
   if (!record) {
     world.onProblem(`a job names build ${job.build}, which is another one's: sent to the dead letters`)
     return { do: 'bury', reason: 'job_mismatch' }

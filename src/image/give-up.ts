@@ -1,10 +1,10 @@
 import { BakeError, messageOf } from '../errors.ts'
 import type { StoryEvent } from '../events.ts'
 import { append, type Claims, MAX_WORLD_FAILURES } from '../jobs/claims.ts'
+import { failureOf } from '../jobs/failure.ts'
+import type { JobRecord } from '../jobs/job-record.ts'
 import type { Tools, Verdict } from '../jobs/loop.ts'
 import type { Failure } from '../jobs/records.ts'
-import type { JobRecord } from './job-record.ts'
-import { failureOf } from './turn.ts'
 import { BuildStopped } from './watch.ts'
 import type { ImageWorld } from './world.ts'
 

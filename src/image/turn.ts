@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BakeError, unavailable } from '../errors.ts'
+import { unavailable } from '../errors.ts'
 import type { Manifest } from '../io/registry.ts'
 import { cancellationOf } from '../jobs/askers.ts'
 import {
@@ -11,6 +11,7 @@ import {
   readClaims,
   refreshClaims,
 } from '../jobs/claims.ts'
+import { failureOf } from '../jobs/failure.ts'
 import { isAlive } from '../jobs/heartbeat.ts'
 import type { ImageJob } from '../jobs/job.ts'
 import type { Tools } from '../jobs/loop.ts'
@@ -150,24 +151,4 @@ function exhaustion(claims: Claims, build: string): Failure | undefined {
       next: `look at the workers' logs, then: bake retry ${build}`,
     }),
   )
-}
-
-export function failureOf(error: unknown): Failure {
-  if (error instanceof BakeError) {
-    return {
-      kind: error.kind,
-      code: error.code,
-      message: error.message,
-      exit: error.exit,
-      ...(error.next === undefined ? {} : { next: error.next }),
-    }
-  }
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
-  return {
-    kind: 'ours',
-    code: 'bug',
-    message: text,
-    exit: 1,
-    next: 'this is a bug in bake: please report it with the text above',
-  }
 }

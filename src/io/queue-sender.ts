@@ -17,7 +17,8 @@ export function localSender(endpoint: () => string, prefix: string): JobSender {
   return {
     shards: 1,
     async send(lane: Lane, json: string): Promise<void> {
-      const queue = lane === 'high' ? `${prefix}-high` : prefix
+      // As queueName, whose module loads the SDK's.
+      const queue = `${prefix}${{ normal: '', high: '-high', machine: '-ami' }[lane]}`
       const body = JSON.stringify({ QueueUrl: `${endpoint()}/000000000000/${queue}`, MessageBody: messageBody(json) })
       for (let tries = 1; ; tries++) {
         try {

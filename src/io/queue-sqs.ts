@@ -10,23 +10,27 @@ const MAX_REASON_CHARACTERS = 200
 /** Beyond the time of a long poll, so that a dead connection ends too. */
 const POLL_GRACE_MS = 10_000
 
-const LANES: readonly Lane[] = ['high', 'normal']
+const SHARDED: readonly Lane[] = ['high', 'normal']
+/** What the lanes' queues are called. No longer than `-dead`, for the sake of SQS's 80 characters. */
+const SUFFIX: Record<Lane, string> = { normal: '', high: '-high', machine: '-ami' }
 
 export interface SqsOptions {
   /** `http://127.0.0.1:PORT` of the host's own; without it AWS, or where AWS_ENDPOINT_URL* points. */
   endpoint?: string | undefined
   region: string
-  /** The name of the normal lane's queue 0; the others are `<prefix>-high`, `<prefix>-<n>`, `<prefix>-high-<n>` and `<prefix>-dead`. */
+  /** The name of the normal lane's queue 0; the others are `<prefix>-high`, `<prefix>-<n>`, `<prefix>-high-<n>`, `<prefix>-ami` and `<prefix>-dead`. */
   prefix: string
   /** Queues per lane; 1 unless told. */
   shards?: number
+  /** Whether the bakes' queue is there, and counts. */
+  bakes?: boolean
 }
 
 type Sdk = typeof import('@aws-sdk/client-sqs')
 
 /** Shard 0 has the names that a fleet without shards has, so that sharding one later strands no message. */
 export const queueName = (prefix: string, lane: Lane, shard: number): string =>
-  `${prefix}${lane === 'high' ? '-high' : ''}${shard === 0 ? '' : `-${shard}`}`
+  `${prefix}${SUFFIX[lane]}${shard === 0 || lane === 'machine' ? '' : `-${shard}`}`
 
 /** The job queue on SQS, or on anything that speaks its JSON protocol. Errors: queue_unreachable, queue_missing, queue_throttled, queue_denied (world's). */
 export class SqsQueue implements Queue {
@@ -41,10 +45,12 @@ export class SqsQueue implements Queue {
   readonly #noticesHangUp: boolean
   readonly #urls = new Map<string, Promise<string>>()
   readonly #polls = new Set<Promise<unknown>>()
+  readonly #bakes: boolean
   readonly shards: number
 
-  private constructor(sdk: Sdk, options: AwsOptions, { prefix, endpoint, shards = 1 }: SqsOptions) {
+  private constructor(sdk: Sdk, options: AwsOptions, { prefix, endpoint, shards = 1, bakes = false }: SqsOptions) {
     this.shards = shards
+    this.#bakes = bakes
     this.#noticesHangUp = endpoint !== undefined
     this.#sdk = sdk
     this.#prefix = prefix
@@ -181,7 +187,8 @@ export class SqsQueue implements Queue {
   }
 
   depths(): Promise<Depth[]> {
-    const all = LANES.flatMap((lane) => Array.from({ length: this.shards }, (_, shard) => ({ lane, shard })))
+    const sharded = SHARDED.flatMap((lane) => Array.from({ length: this.shards }, (_, shard) => ({ lane, shard })))
+    const all: Pick<Depth, 'lane' | 'shard'>[] = this.#bakes ? [...sharded, { lane: 'machine', shard: 0 }] : sharded
     return Promise.all(
       all.map(async (each) => ({ ...each, ...(await this.#counts(queueName(this.#prefix, each.lane, each.shard))) })),
     )

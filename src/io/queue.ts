@@ -1,4 +1,5 @@
-export type Lane = 'high' | 'normal'
+/** `machine` is the bakes', which only workers that bake ask for; it has one queue, whatever the number of shards. */
+export type Lane = 'high' | 'normal' | 'machine'
 
 export interface Message {
   readonly lane: Lane

@@ -60,4 +60,5 @@ export class BacklogReader {
 
 const idOf = (name: string): string => name.slice(keys.builds.length)
 
-export const laneOf = (record: BuildRecord): Lane => (record.priority === 'high' ? 'high' : 'normal')
+export const laneOf = ({ machine, priority }: BuildRecord): Lane =>
+  machine ? 'machine' : priority === 'high' ? 'high' : 'normal'

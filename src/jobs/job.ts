@@ -1,6 +1,14 @@
 import { z } from 'zod'
 import { refused } from '../errors.ts'
-import { BUILD_ID_PATTERN, COMMIT_PATTERN, isBranchName, KEY_PATTERN, NAME_PATTERN } from '../names.ts'
+import {
+  BUILD_ID_PATTERN,
+  COMMIT_PATTERN,
+  DIGEST_PATTERN,
+  isBranchName,
+  KEY_PATTERN,
+  NAME_PATTERN,
+  releaseNameProblem,
+} from '../names.ts'
 
 /** SQS takes 256 KiB to 1 MiB depending on the queue's age and the emulator; ours never come near. */
 const MAX_JOB_BYTES = 200 * 1024
@@ -14,9 +22,9 @@ export const pinSchema = z.strictObject({
 })
 export type Pin = z.infer<typeof pinSchema>
 
-export const imageJobSchema = z.strictObject({
+/** What every job says: which commit of which project it is about. */
+const subject = {
   version: z.literal(1),
-  kind: z.literal('image'),
   /** The build's id: its record, log and cancellation are found by it. */
   build: z.string().regex(BUILD_ID_PATTERN),
   project: z.string().regex(NAME_PATTERN).max(128),
@@ -25,6 +33,11 @@ export const imageJobSchema = z.strictObject({
   /** bake.yaml's path from the repository's root. */
   config: z.string().min(1).max(4096),
   commit: z.string().regex(COMMIT_PATTERN),
+}
+
+export const imageJobSchema = z.strictObject({
+  ...subject,
+  kind: z.literal('image'),
   image: z.string().regex(NAME_PATTERN).max(128),
   key: z.string().regex(KEY_PATTERN),
   pins: z.array(pinSchema).max(200),
@@ -36,8 +49,42 @@ export const imageJobSchema = z.strictObject({
 })
 
 export type ImageJob = z.infer<typeof imageJobSchema>
-/** `machine` jobs come later; a body's `kind` tells them apart. */
-export type Job = ImageJob
+
+/** An image by digest, as the asker found it. */
+const pinnedImage = z.strictObject({
+  /** A name of bake.yaml's images, or for a stand-in the reference that it names. */
+  image: z.string().min(1).max(1000),
+  /** `host[:port]/path` */
+  repository: z.string().min(1).max(512),
+  digest: z.string().regex(DIGEST_PATTERN),
+})
+
+/** One machine image of a release, with everything that decides it: nothing is waited for. */
+export const machineJobSchema = z.strictObject({
+  ...subject,
+  kind: z.literal('machine'),
+  release: z.string().refine((name) => releaseNameProblem(name) === undefined, 'no release name'),
+  /** 0 is bake.yaml's `machine` itself, n the nth of its `also`. */
+  variant: z.number().int().min(0).max(63),
+  /** The inputs hash that a worker must come to as well. */
+  inputs: z.string().regex(KEY_PATTERN),
+  /** The AMI that bake.yaml's `machine.base` stands for. */
+  base: z.string().regex(/^ami-[0-9a-f]{8,17}$/),
+  images: z.array(pinnedImage).max(200),
+  standIns: z.array(pinnedImage).max(200),
+  verify: z.boolean(),
+  /** --rebake: what was published before this entry of the claim log doesn't count. */
+  since: z.number().int().min(0).optional(),
+  makeDefault: z.boolean(),
+  /** Whoever asked: `user@machine`. */
+  by: z.string().min(1).max(300),
+})
+
+export type MachineJob = z.infer<typeof machineJobSchema>
+/** A body's `kind` tells them apart. */
+export type Job = ImageJob | MachineJob
+
+const KINDS = { image: imageJobSchema, machine: machineJobSchema }
 
 export type ParsedBody =
   | { status: 'ok'; job: Job }
@@ -61,9 +108,10 @@ export function parseBody(body: string): ParsedBody {
   }
   const { version, kind } = typeof value === 'object' && value !== null ? (value as { version?: unknown; kind?: unknown }) : {}
   if (typeof version === 'number' && Number.isInteger(version) && version > 1) return { status: 'unknown-version', version }
-  if (version === 1 && typeof kind === 'string' && kind !== 'image' && KIND_PATTERN.test(kind))
+  const known = kind === 'machine' ? kind : 'image'
+  if (version === 1 && typeof kind === 'string' && kind !== known && KIND_PATTERN.test(kind))
     return { status: 'unknown-kind', kind }
-  const parsed = imageJobSchema.safeParse(value)
+  const parsed = KINDS[known].safeParse(value)
   if (parsed.success) return { status: 'ok', job: parsed.data }
   const issue = parsed.error.issues[0]
   return { status: 'invalid', reason: `${issue?.path.join('.') || 'body'}: ${issue?.message ?? 'invalid'}` }

@@ -25,7 +25,8 @@ export interface Tools {
   receives: number
 }
 
-export type Handlers = { [K in Job['kind']]: (job: Extract<Job, { kind: K }>, tools: Tools) => Promise<Verdict> }
+/** What one loop takes: a kind without a handler isn't for this queue. */
+export type Handlers = { [K in Job['kind']]?: (job: Extract<Job, { kind: K }>, tools: Tools) => Promise<Verdict> }
 
 export interface LoopOptions extends Omit<Receiving, 'accept'> {
   queue: Queue
@@ -33,6 +34,10 @@ export interface LoopOptions extends Omit<Receiving, 'accept'> {
   handlers: Handlers
   drain: AbortSignal
   abort: AbortSignal
+  /** How it asks its queues; as images' loops do unless told. */
+  receive?: (stop: AbortSignal, options: Receiving) => Promise<void>
+  /** With `once`: aborted by the first job. Loops of one worker share it. */
+  finished?: AbortController
 }
 
 /** Waiters cost a renewal and a poll each; beyond this many a message goes back to the queue. */
@@ -46,7 +51,7 @@ export async function receiveLoop(options: LoopOptions): Promise<void> {
   const { queue, slots, drain } = options
   const running = new Set<Promise<void>>()
   const counters = { waiting: 0 }
-  const finished = new AbortController()
+  const finished = options.finished ?? new AbortController()
   const stop = AbortSignal.any([drain, options.abort, finished.signal])
 
   const accept = async (message: Message): Promise<void> => {
@@ -58,7 +63,7 @@ export async function receiveLoop(options: LoopOptions): Promise<void> {
       .finally(() => running.delete(work))
     running.add(work)
   }
-  await receiveUntil(stop, { ...options, accept })
+  await (options.receive ?? receiveUntil)(stop, { ...options, accept })
   while (running.size > 0) await Promise.all(running)
 }
 
@@ -112,13 +117,18 @@ async function dispatch(message: Message, tools: Tools, options: LoopOptions): P
     options.onProblem(`message ${message.id} is no job (${parsed.reason}): sent to the dead letters`)
     return { do: 'bury', reason: parsed.reason }
   }
-  if (parsed.status !== 'ok') {
-    const what = parsed.status === 'unknown-kind' ? `job kind ${parsed.kind}` : `job version ${parsed.version}`
-    const old = Date.now() - message.sentAtMs > UNKNOWN_JOB_MS
-    options.onProblem(
-      `message ${message.id} has ${what}, newer than this worker: ${old ? 'sent to the dead letters' : 'left alone'}`,
-    )
-    return old ? { do: 'bury', reason: what } : { do: 'release', inSeconds: 60 }
-  }
-  return options.handlers[parsed.job.kind](parsed.job, tools)
+  if (parsed.status === 'unknown-kind') return leave(message, `job kind ${parsed.kind}, newer than this worker`, options)
+  if (parsed.status === 'unknown-version') return leave(message, `job version ${parsed.version}, newer than this worker`, options)
+  const { job } = parsed
+  const { image, machine } = options.handlers
+  if (job.kind === 'image' && image) return image(job, tools)
+  if (job.kind === 'machine' && machine) return machine(job, tools)
+  return leave(message, `job kind ${job.kind}, which isn't for queue ${message.lane}`, options)
+}
+
+/** Somebody else may know what to do with it, for a day. */
+function leave(message: Message, what: string, { onProblem }: LoopOptions): Verdict {
+  const old = Date.now() - message.sentAtMs > UNKNOWN_JOB_MS
+  onProblem(`message ${message.id} has ${what}: ${old ? 'sent to the dead letters' : 'left alone'}`)
+  return old ? { do: 'bury', reason: what } : { do: 'release', inSeconds: 60 }
 }

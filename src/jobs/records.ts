@@ -16,7 +16,17 @@ export const failureSchema = z.object({
 })
 export type Failure = z.infer<typeof failureSchema>
 
-/** `builds/<id>`: one asker's build of one image, from queued to its end. Written by the asker, then by the one worker that holds its message. */
+const bakeJobSchema = z.object({
+  release: z.string(),
+  variant: z.number(),
+  by: z.string(),
+  /** Runs that have begun and have told of no end, as claims and `bakes/<id>` name them. */
+  runs: z.array(z.string()),
+  /** Set when it has ended well. */
+  did: z.enum(['found', 'baked', 'proven']).optional(),
+})
+
+/** `builds/<id>`: one asker's build of one image, or bake of one machine image, from queued to its end. Written by the asker, then by the one worker that holds its message. */
 export const buildRecordSchema = z.object({
   version: z.literal(1),
   build: z.string().regex(BUILD_ID_PATTERN),
@@ -55,6 +65,8 @@ export const buildRecordSchema = z.object({
   shard: z.number().optional(),
   /** What made the build fast, warmest first (docs/builds-and-workers.md). */
   warmth: z.enum(['built-here', 'warmed', 'registry', 'cold']).optional(),
+  /** Of a bake: `image` is then what its machine image is called in stories, `key` the inputs hash, and `claim` the number of its run. */
+  machine: bakeJobSchema.optional(),
 })
 export type BuildRecord = z.infer<typeof buildRecordSchema>
 
@@ -111,6 +123,8 @@ export const workerDocumentSchema = z.object({
   running: z.array(z.object({ build: z.string(), image: z.string(), since: z.number(), phase: z.string().optional() })),
   /** Images that its caches are warm for: when, and by what. Newest first, a bounded number. */
   warm: z.array(z.object({ image: z.string(), at: z.number(), by: z.enum(['built-here', 'warmed']) })),
+  /** It takes machine jobs. */
+  bakes: z.boolean().optional(),
   /** EC2's instance id, where it runs on one. */
   instance: z.string().optional(),
   disk: z.object({ freeBytes: z.number(), totalBytes: z.number(), cacheBytes: z.number().optional() }).optional(),

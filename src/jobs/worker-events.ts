@@ -12,7 +12,7 @@ export type WorkerEvent =
   /** `waited`: from asking to this claim. `takenFrom`: the dead owner of the claim before. */
   | ({ type: 'claimed'; claim: number; waited: number; takenFrom?: string } & Subject)
   | ({ type: 'ended'; status: BuildRecord['status']; seconds: number } & Subject &
-      Pick<BuildRecord, 'digest' | 'tag' | 'warmth' | 'failure' | 'supersededBy'>)
+      Pick<BuildRecord, 'digest' | 'reference' | 'tag' | 'warmth' | 'failure' | 'supersededBy'>)
   /** The message is on the queue again, to be received in that many seconds. */
   | ({ type: 'handed-back'; inSeconds: number } & Subject)
   | { type: 'warmed'; image: string }

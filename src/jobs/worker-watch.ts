@@ -1,8 +1,14 @@
 import { buildIdTime } from '../names.ts'
-import type { ImageJob } from './job.ts'
 import type { Verdict } from './loop.ts'
 import { type BuildRecord, ENDED, type WorkerDocument } from './records.ts'
 import type { TellWorker, WorkerEvent, WorkerState } from './worker-events.ts'
+
+/** What a job is about, for people. */
+export interface JobSubject {
+  build: string
+  image: string
+  priority?: 'normal' | 'high'
+}
 
 /** What a worker is doing, folded from what is told to it; tells `listeners` of each change. */
 export class WorkerWatch {
@@ -45,8 +51,8 @@ export class WorkerWatch {
   }
 
   /** Runs one job's handler between `received` and what became of it. */
-  async job(job: ImageJob, receives: number, handle: () => Promise<Verdict>): Promise<Verdict> {
-    const { build, image, priority } = job
+  async job(subject: JobSubject, receives: number, handle: () => Promise<Verdict>): Promise<Verdict> {
+    const { build, image, priority = 'normal' } = subject
     this.tell({ type: 'received', build, image, priority, receives })
     this.#open.add(build)
     try {
@@ -89,11 +95,13 @@ export class WorkerWatch {
 
   #ended(record: BuildRecord): void {
     const { build, image, status, startedAt, endedAt, digest, tag, warmth, failure, supersededBy } = record
+    // An image has its digest.
+    const reference = record.machine && record.reference
     this.#open.delete(build)
     if (status === 'built' || status === 'tagged' || status === 'failed') this.counts[status]++
     const seconds = Math.max(0, ((endedAt ?? Date.now()) - (startedAt ?? endedAt ?? Date.now())) / 1000)
     const more = Object.fromEntries(
-      Object.entries({ digest, tag, warmth, failure, supersededBy }).filter(([, value]) => value !== undefined),
+      Object.entries({ digest, reference, tag, warmth, failure, supersededBy }).filter(([, value]) => value !== undefined),
     )
     this.tell({ type: 'ended', build, image, status, seconds, ...more })
   }

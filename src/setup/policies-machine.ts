@@ -3,6 +3,8 @@ import type { SetupMachine } from './types.ts'
 
 /** `baker` makes AMIs and launch template versions, `prover` boots them without a network, `pruner` deletes what nothing needs. */
 export type MachineRole = 'baker' | 'prover' | 'pruner'
+/** Whoever asks workers for machine images: a release whose image is there is recorded by them. */
+export type AskerRole = 'asker'
 
 /** Where ARNs of EC2 begin: `arn:aws:ec2`. Images and snapshots have no account in theirs. */
 export interface Place {
@@ -17,6 +19,7 @@ export interface Place {
 /** What `bake ami` and `bake prune` write into the ledger. Claims of images are beside those of machines. */
 const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'notices/', 'release-machines/', 'releases/']
 const PRUNED = ['claims/', 'prunes/']
+const FOUND = ['bases/', 'release-machines/', 'releases/']
 
 /** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html: what has no permissions by resource. */
 const LOOK = {
@@ -34,6 +37,7 @@ const LOOK = {
     'ec2:DescribeVolumes',
     'ec2:DescribeVpcs',
   ],
+  asker: ['ec2:DescribeImages', 'ec2:DescribeLaunchTemplateVersions', 'ec2:DescribeLaunchTemplates'],
   prover: [
     'ec2:DescribeImages',
     'ec2:DescribeInstanceTypes',
@@ -73,7 +77,10 @@ const TEMPLATES = ['ec2:CreateLaunchTemplate', 'ec2:CreateLaunchTemplateVersion'
 const ENCRYPT = ['kms:Decrypt', 'kms:DescribeKey', 'kms:GenerateDataKeyWithoutPlaintext', 'kms:ReEncryptFrom', 'kms:ReEncryptTo']
 
 /** Least privilege for machine images: what was made for this project carries its tag, and nothing else can be changed or deleted. */
-export function machinePolicies(machine: SetupMachine, place: Place): Record<MachineRole, Policy> {
+export function machinePolicies(
+  machine: SetupMachine,
+  place: Place,
+): Record<MachineRole, Policy> & Partial<Record<AskerRole, Policy>> {
   const document = (...statements: Statement[][]): Policy => ({ Version: '2012-10-17', Statement: statements.flat() })
   return {
     baker: document(
@@ -85,10 +92,11 @@ export function machinePolicies(machine: SetupMachine, place: Place): Record<Mac
     ),
     prover: document(prover(machine, place)),
     pruner: document(pruner(machine, place)),
+    ...(machine.bakes && { asker: document(asker(machine, place), templates(machine, place)) }),
   }
 }
 
-const look = (role: MachineRole): Statement => allow('Look', [...LOOK[role]], ['*'])
+const look = (role: MachineRole | AskerRole): Statement => allow('Look', [...LOOK[role]], ['*'])
 
 /** Who bakes or deploys tells of it. */
 export const tell = ({ noticeQueues }: Place): Statement[] =>
@@ -141,6 +149,14 @@ const registration = (machine: SetupMachine, place: Place): Statement[] => {
 /** ARNs of launch templates have ids, which nobody knows before. */
 const templates = ({ region, launchTemplate }: SetupMachine, place: Place): Statement[] =>
   launchTemplate === undefined ? [] : [allow('Templates', TEMPLATES, owned(place, region, ['launch-template']))]
+
+const asker = (machine: SetupMachine, place: Place): Statement[] => [
+  look('asker'),
+  allow('Record', ['s3:PutObject'], place.ledger(FOUND)),
+  allow('TagNew', ['ec2:CreateTags'], owned(place, machine.region, ['launch-template']), {
+    StringEquals: { 'aws:RequestTag/bake:project': machine.project },
+  }),
+]
 
 function key({ kmsKey, region, copies }: SetupMachine, { partition, account }: Place): Statement[] {
   if (kmsKey === undefined) return []

@@ -1,16 +1,16 @@
 import { type DeployRole, deployPolicies } from './policies-deploy.ts'
-import { type MachineRole, machinePolicies, networkSetup } from './policies-machine.ts'
+import { type AskerRole, type MachineRole, machinePolicies, networkSetup } from './policies-machine.ts'
 import { type SwapRole, swapPolicies, swapSetup } from './policies-swap.ts'
 import { allow, type Policy, type Statement } from './policy.ts'
-import type { SetupAws, SetupRepositories, SetupTarget } from './types.ts'
+import type { SetupAws, SetupMachine, SetupRepositories, SetupTarget } from './types.ts'
 
 export type { Policy, Statement } from './policy.ts'
 
 /** `person` asks for builds, `worker` makes them, `builder` is an instance that only pulls images, `setup` is whoever runs `bake setup`. */
 export type Role = 'person' | 'worker' | 'builder' | 'setup'
 
-/** Those of machine images are there when bake.yaml has a machine that is baked on AWS, `deployer` when it has a stack that is an auto-scaling group, `swapper` and `swappable` when one on AWS may be swapped. */
-export type Policies = Record<Role, Policy> & Partial<Record<MachineRole | DeployRole | SwapRole, Policy>>
+/** Those of machine images are there when bake.yaml has a machine that is baked on AWS, `asker` when workers bake it, `deployer` when it has a stack that is an auto-scaling group, `swapper` and `swappable` when one on AWS may be swapped. */
+export type Policies = Record<Role, Policy> & Partial<Record<MachineRole | AskerRole | DeployRole | SwapRole, Policy>>
 
 /** Stands for the account's number where nothing tells it. */
 const UNKNOWN_ACCOUNT = '<account>'
@@ -57,7 +57,7 @@ export function policiesFor(target: SetupTarget): Policies {
 /** What a person should know about the policies, in a sentence each. */
 export function policyNotes({ ecr, aws, machine, deploy, swap }: SetupTarget): string[] {
   const roles = [
-    ...(machine ? ['bake ami takes person, baker and prover together; bake prune takes person and pruner'] : []),
+    ...(machine ? [machineNote(machine)] : []),
     ...(deploy
       ? [
           "bake deploy takes person and deployer, and iam:PassRole for the role of the launch template's instance profile, if it has one",
@@ -70,6 +70,9 @@ export function policyNotes({ ecr, aws, machine, deploy, swap }: SetupTarget): s
   if (ecr !== undefined || aws === undefined) return roles
   return [...roles, `nothing in bake.yaml tells the account's number: replace ${UNKNOWN_ACCOUNT} by it`]
 }
+
+const machineNote = ({ bakes }: SetupMachine): string =>
+  `${bakes ? 'a worker that bakes takes worker, baker and prover together, bake ami person and asker (with --here person, baker and prover)' : 'bake ami takes person, baker and prover together'}; bake prune takes person and pruner`
 
 /** Can't be narrowed: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html */
 const TOKEN = allow('RegistryToken', ['ecr:GetAuthorizationToken'], ['*'])

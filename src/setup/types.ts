@@ -64,6 +64,8 @@ export interface SetupMachine {
   copies: string[]
   kmsKey?: string
   launchTemplate?: string
+  /** Workers bake: whoever asks needs less. */
+  bakes?: boolean
 }
 
 export interface SetupDeploy {

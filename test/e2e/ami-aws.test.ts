@@ -26,7 +26,8 @@ import { MOTO_REGION } from '../support/moto.ts'
 const BAKE_MS = 1_800_000
 const MINUTE_MS = 60_000
 const BASE = 'al2023-ami-2023.*-x86_64'
-const MACHINE = `machine:
+const MACHINE = `worker: { bakes: true }
+machine:
   base: { ami: { owner: amazon, name: "${BASE}" } }
   instance_type: t3.small
   launch_template: shop-web
@@ -56,7 +57,7 @@ beforeAll(async () => {
   const machine = { project: 'shop', region: MOTO_REGION, copies: [] }
   await new AwsProofNetwork(MOTO_REGION).create(desiredResources({ partition: 'aws', machine })[0]!)
   await fleet.repo.git('tag', 'v1')
-  worker = await fleet.worker('one')
+  worker = await fleet.worker('one', { env })
 }, 3 * MINUTE_MS)
 afterAll(async () => {
   vi.unstubAllEnvs()
@@ -93,7 +94,7 @@ describe.skipIf(!hasTools)('while it waits for its instance', () => {
     ['Packer is killed', 3, async (running) => process.kill(await packerOf(running), 'SIGKILL')],
   ]
   test.for(ends)('%s: nothing is left', { timeout: 5 * MINUTE_MS }, async ([, exit, end]) => {
-    await using running = fleet.start(['ami', '--release', 'v1'], { env })
+    await using running = fleet.start(['ami', '--release', 'v1', '--here'], { env })
     await running.waitFor('stderr', /Waiting for SSH/, 4 * MINUTE_MS)
     const [instance] = (await instances()).filter(({ State }) => State?.Name === 'running')
     expect(tagsOf(instance?.Tags)).toMatchObject({ 'bake:project': 'shop', 'bake:run': expect.any(String) })
@@ -107,15 +108,21 @@ describe.skipIf(!hasTools)('while it waits for its instance', () => {
 })
 
 test.skipIf(!hasTools || !bootsMachines)(
-  'a release becomes a proven AMI and a launch template version: Packer’s amazon-ebs, its instances played by virtual machines',
+  'a release becomes a proven AMI and a launch template version on a worker, though who asked is gone: Packer’s amazon-ebs, its instances played by virtual machines',
   { timeout: BAKE_MS },
   async () => {
     const { disk } = await baseDisk()
     await using played = await playInstances({ moto: fleet.moto, disk, sshPort: Number(env.BAKE_EC2_SSH!.split(':')[1]) })
     gaps.console = (id) => played.console(id)
     const consoles = () => played.ids.map((id) => `${id}:\n${played.console(id).slice(-4000)}`).join('\n')
+    await using gone = fleet.start(['ami', '--release', 'v1', '--progress', 'plain'], { env })
+    await Promise.race([gone.waitFor('stderr', /^machine {2}boot$/m, 5 * MINUTE_MS), played.failed])
+    gone.kill('SIGKILL')
+    await gone.wait()
+    // Asks for the same: its job finds what the first one's bake has made.
     const result = await Promise.race([fleet.bake(['ami', '--release', 'v1', '--json'], { env }), played.failed])
     expect(result.code, `${result.stderr}\n${consoles()}`).toBe(0)
+    expect(JSON.parse(result.stdout)).toMatchObject({ status: 'found', launch_template: { name: 'shop-web', version: 1 } })
 
     const { Images = [] } = await ec2.send(new DescribeImagesCommand({ Owners: ['self'] }))
     expect(Images).toHaveLength(1)

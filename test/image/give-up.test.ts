@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { unavailable } from '../../src/errors.ts'
 import { buildImage } from '../../src/image/build.ts'
 import { giveUp, MAX_DELIVERIES, settle } from '../../src/image/give-up.ts'
-import { JobRecord } from '../../src/image/job-record.ts'
+import { openRecord } from '../../src/image/job-record.ts'
 import type { ImageWorld } from '../../src/image/world.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
 import { append, Claims, readClaims } from '../../src/jobs/claims.ts'
@@ -33,14 +33,14 @@ const tools = (receives: number): Tools => ({ receives, abort: running, drain: r
 const leaseLost = unavailable('lease_lost', 'w.1 sent no heartbeat to the ledger for 20 s')
 
 test('a lost lease counts no attempt, however often a job meets one', async () => {
-  const record = (await JobRecord.open(job, world))!
+  const record = (await openRecord(job, world))!
   for (let receives = 1; receives <= 20; receives++)
     expect(await settle(leaseLost, record, world, tools(receives))).toMatchObject({ do: 'release' })
   expect(record.ended).toBe(false)
 })
 
 test('a lease that is lost right before publishing hands the build back as released', async () => {
-  const record = (await JobRecord.open(job, world))!
+  const record = (await openRecord(job, world))!
   const claim = { state: 'claimed', build: job.build, owner: 'w.1', leaseMs: 20_000 } as const
   const claims = (await append(world.ledger, new Claims(job.key, []), claim))!
   const log = { tell() {}, redact: (text: string) => text }
@@ -52,7 +52,7 @@ test('a lease that is lost right before publishing hands the build back as relea
 
 test("outside a claim the record counts the world's failures, not deliveries for other reasons", async () => {
   const failure = unavailable('registry_unreachable', 'the registry does not answer')
-  const record = (await JobRecord.open(job, world))!
+  const record = (await openRecord(job, world))!
   for (let attempt = 1; attempt <= 4; attempt++) {
     expect(await settle(failure, record, world, tools(100 + attempt))).toMatchObject({ do: 'release' })
     expect((await readBuild(world.ledger, job.build))?.retry).toMatchObject({ attempt, of: 5 })

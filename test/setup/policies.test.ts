@@ -318,7 +318,9 @@ describe('what each may reach', () => {
       readFileSync(path, 'utf8'),
     )
     const used = new Set(sources.flatMap((text) => [...text.matchAll(/\bkeys\.(\w+)\(/g)].map(([, name]) => name!)))
-    expect([...used].sort()).toEqual(['bake', 'base', 'log', 'machine', 'prune', 'release', 'releaseMachine', 'releaseMachines'])
+    // Builds are the askers' and the workers'.
+    const known = ['bake', 'base', 'build', 'log', 'machine', 'prune', 'release', 'releaseMachine', 'releaseMachines']
+    expect([...used].sort()).toEqual(known)
     const written = [
       keys.bake('b'),
       keys.base('0'),
@@ -334,6 +336,21 @@ describe('what each may reach', () => {
         may.some((prefix) => key.startsWith(prefix)),
         key,
       ).toBe(true)
+  })
+
+  test('where workers bake, who asks may record what is there and make a launch template version of it, and start nothing', () => {
+    const bakes = policiesFor({ ...target, machine: { ...machine, bakes: true } })
+    expect(reach(bakes.asker!, 's3:PutObject')).toEqual(
+      ['bases', 'release-machines', 'releases'].map((prefix) => `arn:aws:s3:::ledger/team-a/${prefix}/*`),
+    )
+    expect(actions(bakes.asker!).filter((action) => /^ec2:(?!Describe)/.test(action))).toEqual([
+      'ec2:CreateTags',
+      'ec2:CreateLaunchTemplate',
+      'ec2:CreateLaunchTemplateVersion',
+      'ec2:ModifyLaunchTemplate',
+    ])
+    expect(all).not.toHaveProperty('asker')
+    expect(policyNotes({ ...target, machine: { ...machine, bakes: true } })[0]).toMatch(/a worker that bakes takes worker, baker/)
   })
 
   test('what changes or deletes takes the project’s tag; only launch templates have none', () => {

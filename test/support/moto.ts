@@ -16,7 +16,7 @@ export interface Moto extends AsyncDisposable {
   readonly env: Record<'AWS_ENDPOINT_URL' | 'AWS_REGION' | 'AWS_ACCESS_KEY_ID' | 'AWS_SECRET_ACCESS_KEY', string>
   /** Makes a bucket and gives its name, a random one unless told. */
   createBucket(name?: string): Promise<string>
-  /** Makes the queues of both lanes and the dead letters' and gives their prefix, a random one unless told. */
+  /** Makes the queues of all lanes and the dead letters' and gives their prefix, a random one unless told. */
   createQueues(options?: MotoQueues): Promise<string>
   /** Ends it (SIGKILL). */
   stop(): Promise<void>
@@ -89,8 +89,8 @@ export async function startMoto(options: { port?: number } = {}): Promise<Moto> 
         new GetQueueAttributesCommand({ QueueUrl: dead.QueueUrl, AttributeNames: ['QueueArn'] }),
       )
       const redrive = JSON.stringify({ deadLetterTargetArn: Attributes?.QueueArn, maxReceiveCount })
-      for (const lane of ['high', 'normal'] as const)
-        for (let shard = 0; shard < shards; shard++)
+      for (const lane of ['high', 'normal', 'machine'] as const)
+        for (let shard = 0; shard < (lane === 'machine' ? 1 : shards); shard++)
           await sqs.send(
             new CreateQueueCommand({
               QueueName: queueName(prefix, lane, shard),

@@ -33,6 +33,7 @@ const all = {
   SecretsPath: '/shop',
   GitKeyParameter: '/bake/key',
   NoticeQueueArns: 'arn:aws:sqs:us-east-1:1:n',
+  BakePolicyArns: 'arn:aws:iam::1:policy/baker,arn:aws:iam::1:policy/prover',
   AlarmEmail: 'a@b',
 }
 const properties = (parameters: Record<string, string>, name: string) =>
@@ -172,7 +173,7 @@ const target = (shards: number) => ({
     region: 'us-east-1',
     bucket: 'acme-bake',
     ledgerPrefix: '',
-    queues: queues(shards),
+    queues: [...queues(shards), queueName('bake', 'machine', 0)],
     deadQueue: 'bake-dead',
     parameters: ['/shop/npm'],
     noticeQueues: ['arn:aws:sqs:us-east-1:1:n'],

@@ -16,6 +16,7 @@ const jobs = { VisibilityTimeout: '60', MessageRetentionPeriod: String(4 * DAY_S
 const QUEUES: Record<string, Record<string, string>> = {
   [LOCAL_PREFIX]: jobs,
   [`${LOCAL_PREFIX}-high`]: jobs,
+  [`${LOCAL_PREFIX}-ami`]: jobs,
   [`${LOCAL_PREFIX}-dead`]: { MessageRetentionPeriod: String(14 * DAY_SECONDS) },
 }
 /** SQS takes 1 MiB at most; JSON may escape each byte. */
@@ -26,7 +27,7 @@ type Received = { Messages?: { ReceiptHandle: string }[] }
 
 export interface QueueServer {
   readonly port: number
-  /** Jobs that are not finished, over both lanes: visible, in flight and delayed. */
+  /** Jobs that are not finished, over all lanes: visible, in flight and delayed. */
   pending(): number
   stop(): Promise<void>
 }
@@ -67,7 +68,7 @@ export async function startQueueServer(options: { port: number; dataDir: string 
         attributes,
       )
   }
-  const lanes = [LOCAL_PREFIX, `${LOCAL_PREFIX}-high`].map((name) => store.getQueueByName(name)!)
+  const lanes = [LOCAL_PREFIX, `${LOCAL_PREFIX}-high`, `${LOCAL_PREFIX}-ami`].map((name) => store.getQueueByName(name)!)
   return {
     port,
     pending() {

@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { unavailable } from '../errors.ts'
 import type { StoryEvent } from '../events.ts'
 import type { Ledger } from '../io/ledger.ts'
-import { followLog } from '../jobs/logs.ts'
-import { type BuildRecord, ENDED, readBuild } from '../jobs/records.ts'
 import { keys } from '../names.ts'
+import { followLog } from './logs.ts'
+import { type BuildRecord, ENDED, readBuild } from './records.ts'
 
 export interface FollowOptions {
   signal: AbortSignal

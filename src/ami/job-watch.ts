@@ -1,0 +1,96 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { timedOut } from '../errors.ts'
+import { cancellationOf, liveAskers } from '../jobs/askers.ts'
+import type { MachineJob } from '../jobs/job.ts'
+import type { Tools } from '../jobs/loop.ts'
+import type { Failure } from '../jobs/records.ts'
+import type { MachineJobWorld } from './job-world.ts'
+
+/** Why a bake was stopped without having failed. `later`: too many wait on this worker. */
+export class BakeStopped extends Error {
+  readonly why: 'cancelled' | 'worker-stops' | 'later'
+  /** What the record of a cancelled one says. */
+  readonly failure: Failure | undefined
+  constructor(why: BakeStopped['why'], failure?: Failure) {
+    super(`bake stopped: ${why}`)
+    this.why = why
+    this.failure = failure
+  }
+}
+
+/** A cancellation is acted on within 5 s on whatever worker has it. */
+const SLOWEST_LOOK_MS = 2_000
+
+export interface JobWatch extends AsyncDisposable {
+  signal: AbortSignal
+  stop(why: BakeStopped['why']): void
+  /** While another's bake of the same inputs is waited for: the slot is somebody else's. */
+  idle(): AsyncDisposable
+  /** No more looks; waits for the one under way. */
+  end(): Promise<void>
+}
+
+/**
+ * Watches over a job while it runs. Its signal aborts with a BakeStopped when everybody who asked for these inputs has cancelled or the worker is stopped, and
+ * with bake_timed_out when it runs too long. `detach` is called, until it succeeds, when its own asker has cancelled and others have not. Who bakes under
+ * which claim is the bake's own affair.
+ */
+export function watchJob(
+  job: MachineJob,
+  world: MachineJobWorld,
+  tools: Tools,
+  detach: (failure: Failure, others: string[]) => Promise<void>,
+): JobWatch {
+  const stopped = new AbortController()
+  const over = new AbortController()
+  const stop = (why: BakeStopped['why'], failure?: Failure) => stopped.abort(new BakeStopped(why, failure))
+  const onAbort = () => stop('worker-stops')
+  if (tools.abort.aborted) onAbort()
+  tools.abort.addEventListener('abort', onAbort, { once: true, signal: over.signal })
+  const late = setTimeout(() => stopped.abort(tooLong(world.timeoutMs)), world.timeoutMs)
+  let cancelled: Failure | undefined
+  let detached = false
+  const look = async () => {
+    cancelled ??= await cancellationOf(world.ledger, job.build)
+    if (!cancelled) return
+    const others = await liveAskers(world.ledger, job.inputs, job.build)
+    if (over.signal.aborted) return
+    if (others.length === 0) return stop('cancelled', cancelled)
+    if (!detached) await detach(cancelled, others)
+    detached = true
+  }
+  const looking = (async () => {
+    const everyMs = Math.min(SLOWEST_LOOK_MS, world.pollMs * 10)
+    while (!stopped.signal.aborted && !over.signal.aborted) {
+      // A ledger out of reach is the heartbeat's affair: it ends the lease.
+      await look().catch(() => {})
+      await sleep(everyMs, undefined, { signal: over.signal }).catch(() => {})
+    }
+  })()
+  const end = async () => {
+    over.abort()
+    clearTimeout(late)
+    await looking
+  }
+  return { signal: stopped.signal, stop, idle: () => withoutSlot(tools, stop), end, [Symbol.asyncDispose]: end }
+}
+
+/** A worker that leaves waits for nobody. */
+function withoutSlot({ place, drain, abort }: Tools, stop: (why: BakeStopped['why']) => void): AsyncDisposable {
+  const over = new AbortController()
+  const leave = () => stop('worker-stops')
+  if (!place.wait()) stop('later')
+  if (drain.aborted) leave()
+  drain.addEventListener('abort', leave, { once: true, signal: over.signal })
+  return {
+    async [Symbol.asyncDispose]() {
+      await place.slot(AbortSignal.any([drain, abort])).catch(leave)
+      over.abort()
+    },
+  }
+}
+
+const tooLong = (ms: number) =>
+  timedOut('bake_timed_out', `the bake ran for ${Math.round(ms / 60_000)} min and was ended`, {
+    next: 'raise BAKE_BUILD_TIMEOUT_MINUTES on the worker',
+  })
