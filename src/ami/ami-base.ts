@@ -4,7 +4,7 @@ import type { Ec2Image } from '../io/ec2-image.ts'
 import type { Ec2Images } from '../io/ec2-images.ts'
 import type { AmiBase, Architecture, MachineEvent } from './machine.ts'
 
-type AmiDefinition = Extract<MachineDefinition['base'], { ami: unknown }>['ami']
+export type AmiDefinition = Extract<MachineDefinition['base'], { ami: unknown }>['ami']
 
 /** EC2's words for the architectures that images are built for: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Image.html */
 const ARCHITECTURES = { amd64: 'x86_64', arm64: 'arm64' } as const

@@ -1,7 +1,9 @@
 import { z } from 'zod'
+import { refused } from '../errors.ts'
 import type { Ledger } from '../io/ledger.ts'
 import { read } from '../jobs/records.ts'
 import { keys, sha256 } from '../names.ts'
+import { type AmiDefinition, type AmiLookup, findAmi } from './ami-base.ts'
 import { canonical } from './inputs.ts'
 import type { AmiBase } from './machine.ts'
 
@@ -41,3 +43,38 @@ export const pinnedBase = async (wanted: BaseName, ledger: Ledger): Promise<AmiB
 export async function pinBase(wanted: BaseName, base: AmiBase, ledger: Ledger): Promise<void> {
   await ledger.put(keyOf(wanted), { version: 1, at: Date.now(), base })
 }
+
+export interface WhichBase {
+  /** The newest of the name, whatever it stood for. */
+  refresh: boolean
+  /** That one, which must be of that name: somebody else has found it. */
+  id?: string
+}
+
+/** The AMI that bake.yaml's base is, and what makes its name stand for it from then on. Throws base_mismatch (exit 2) and what findAmi throws. */
+export async function chooseBase(
+  wanted: AmiDefinition,
+  { refresh, id }: WhichBase,
+  { ledger, ...lookup }: AmiLookup & { ledger: Ledger },
+): Promise<{ base: AmiBase; keep: () => Promise<void> }> {
+  const keep = async () => {}
+  if ('id' in wanted) return { base: await findAmi(wanted, lookup), keep }
+  const { region } = lookup.images
+  const name = { region, ...wanted }
+  const pinned = refresh ? undefined : await pinnedBase(name, ledger)
+  if (pinned && (id === undefined || pinned.id === id)) return { base: pinned, keep }
+  const known = id === undefined || (await lookup.images.find(wanted)).some((each) => each.id === id)
+  if (!known) throw otherBase(id, wanted, region)
+  const base = await findAmi(id === undefined ? wanted : { id }, lookup)
+  return { base, keep: () => pinBase(name, base, ledger) }
+}
+
+const otherBase = (id: string, { owner, name }: { owner: string; name: string }, region: string) =>
+  refused(
+    'base_mismatch',
+    `${id} is no AMI of owner ${owner} in ${region} with a name like ${name}, which machine.base asks for`,
+    {
+      next: 'ask again: bake ami --refresh-base    takes the newest',
+      ids: { ami: id, region },
+    },
+  )

@@ -44,29 +44,44 @@ export function phaseOf(event: StoryEvent): MachineEvent | undefined {
   return { type: 'phase', phase, state, t, ...(seconds !== undefined && { seconds }) }
 }
 
-/** The way back, of a whole log: who follows a bake elsewhere sees what whoever bakes here does. */
+/**
+ * The way back, of a whole log: who follows a bake elsewhere sees what whoever bakes here does. Phases of a run that was cut off have failed when another
+ * begins.
+ */
 export class StepPhases {
   readonly #names = new Map<number, string>()
+  readonly #open = new Map<string, number>()
 
-  of(event: StoryEvent): MachineEvent | undefined {
+  of(event: StoryEvent): MachineEvent[] {
     if (event.type === 'step') this.#names.set(event.step, event.name)
-    if (event.type === 'line') return { type: 'line', phase: this.#names.get(event.step) ?? '', text: event.text, t: event.t }
-    return phaseOf(event) ?? this.#ofJob(event)
+    if (event.type === 'line') return [{ type: 'line', phase: this.#names.get(event.step) ?? '', text: event.text, t: event.t }]
+    if (event.type === 'phase' && event.phase === 'claimed') return [...this.#cutOff(event.t), ...ofJob(event)]
+    const told = phaseOf(event)
+    if (told === undefined) return ofJob(event)
+    if (told.type === 'phase' && told.state === 'started') this.#open.set(told.phase, told.t)
+    else if (told.type === 'phase') this.#open.delete(told.phase)
+    return [told]
   }
 
-  /** What becomes of a job is no phase of its bake. */
-  #ofJob(event: StoryEvent): MachineEvent | undefined {
-    const note = (level: 'info' | 'warning', text: string): MachineEvent => ({ type: 'note', level, text, t: event.t })
-    if (event.type === 'retry')
-      return note(
-        'warning',
-        `${event.code}: ${event.message} (tried again in ${event.inSeconds} s, ${event.attempt} of ${event.of})`,
-      )
-    if (event.type !== 'phase') return undefined
-    if (event.phase === 'claimed') return note('info', `worker ${event.worker} has it`)
-    if (event.phase !== 'queued') return undefined
-    return event.detail === undefined ? note('info', 'queued for a worker that bakes') : note('warning', event.detail)
+  #cutOff(t: number): MachineEvent[] {
+    const open = [...this.#open]
+    this.#open.clear()
+    return open.map(([phase, began]) => ({ type: 'phase', phase, state: 'failed', t, seconds: Math.max(0, t - began) / 1000 }))
   }
+}
+
+/** What becomes of a job is no phase of its bake. */
+function ofJob(event: StoryEvent): MachineEvent[] {
+  const note = (level: 'info' | 'warning', text: string): MachineEvent[] => [{ type: 'note', level, text, t: event.t }]
+  if (event.type === 'retry')
+    return note(
+      'warning',
+      `${event.code}: ${event.message} (tried again in ${event.inSeconds} s, ${event.attempt} of ${event.of})`,
+    )
+  if (event.type !== 'phase') return []
+  if (event.phase === 'claimed') return note('info', `worker ${event.worker} has it`)
+  if (event.phase !== 'queued') return []
+  return event.detail === undefined ? note('info', 'queued for a worker that bakes') : note('warning', event.detail)
 }
 
 /** Runs one phase of a story, and tells of its beginning and its end. */

@@ -1,10 +1,10 @@
+import type { chooseBase, WhichBase } from '../ami/base-pin.ts'
 import type { AmiBase, MachineEvent, Prover, Shelf } from '../ami/machine.ts'
 import type { PackerAmiWorld } from '../ami/packer-ami-baker.ts'
 import type { PrunePart } from '../ami/prune.ts'
 import type { PruneLedger } from '../ami/prune-aws-records.ts'
 import type { StandInWorld } from '../ami/stand-in-volume.ts'
 import type { BakeWorld } from '../ami/world.ts'
-import type { MachineDefinition } from '../config.ts'
 import { refused } from '../errors.ts'
 import { Ec2 } from '../io/ec2.ts'
 import { Ec2Images } from '../io/ec2-images.ts'
@@ -21,10 +21,7 @@ export interface AwsRequest {
 /** What machine images on AWS need. The SDK is loaded, and EC2 asked, by the first call. */
 export interface AmiAws extends AsyncDisposable {
   /** With `refresh` the newest of its name, with an id that one, which must be of that name; else the one that was baked upon before. */
-  findBase(
-    base: Extract<MachineDefinition['base'], { ami: unknown }>['ami'],
-    which: { refresh: boolean; id?: string },
-  ): Promise<AmiBase>
+  findBase(base: Parameters<typeof chooseBase>[0], which: WhichBase): Promise<AmiBase>
   /** What `findBase` found is what the name stands for from now on. */
   keepBase(): Promise<void>
   /** What bakes in the home region need of EC2. */
@@ -56,20 +53,11 @@ export function amiAws({ aws, config, ledger, stateDir }: Project, { signal, tel
   const templates = () => new Ec2Templates(ec2(home))
   let keep = async () => {}
   return {
-    async findBase(wanted, { refresh, id }) {
-      const [{ findAmi }, { pinBase, pinnedBase }] = await Promise.all([
-        import('../ami/ami-base.ts'),
-        import('../ami/base-pin.ts'),
-      ])
-      if ('id' in wanted) return findAmi(wanted, { images: images(home), tell })
-      const name = { region: home, ...wanted }
-      const pinned = refresh ? undefined : await pinnedBase(name, ledger)
-      if (pinned && (id === undefined || pinned.id === id)) return pinned
-      const known = id === undefined || (await images(home).find(wanted)).some((each) => each.id === id)
-      if (!known) throw otherBase(id, wanted, home)
-      const base = await findAmi(id === undefined ? wanted : { id }, { images: images(home), tell })
-      keep = () => pinBase(name, base, ledger)
-      return base
+    async findBase(wanted, which) {
+      const { chooseBase } = await import('../ami/base-pin.ts')
+      const chosen = await chooseBase(wanted, which, { ledger, images: images(home), tell })
+      keep = chosen.keep
+      return chosen.base
     },
     keepBase: () => keep(),
     async builder() {
@@ -147,13 +135,3 @@ async function standInWorld(
   opened.push(writer)
   return { save: qemuMachines(stateDir).saveImages, writer, snapshots: new Ec2Snapshots(ec2) }
 }
-
-const otherBase = (id: string, { owner, name }: { owner: string; name: string }, region: string) =>
-  refused(
-    'base_mismatch',
-    `${id} is no AMI of owner ${owner} in ${region} with a name like ${name}, which machine.base asks for`,
-    {
-      next: 'ask again: bake ami --refresh-base    takes the newest',
-      ids: { ami: id, region },
-    },
-  )

@@ -62,8 +62,7 @@ async function follow(
     pollMs: world.pollMs,
     settled: request.settled,
     onEvent(event) {
-      const told = phases.of(event)
-      if (told) tell(told)
+      for (const told of phases.of(event)) tell(told)
     },
   })
   return bakedElsewhere(asked, record, world)

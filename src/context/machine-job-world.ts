@@ -1,8 +1,12 @@
+import { hostname } from 'node:os'
 import type { MachineLog } from '../ami/bake-log.ts'
 import { bakeMachineJob } from '../ami/job.ts'
 import { jobImages } from '../ami/job-images.ts'
 import { machineName } from '../ami/job-record.ts'
 import type { MachineJobWorld } from '../ami/job-world.ts'
+import { prunePart } from '../ami/prune.ts'
+import { localPart } from '../ami/prune-local.ts'
+import { messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import type { ImageWorld } from '../image/world.ts'
 import type { MachineJob } from '../jobs/job.ts'
@@ -11,6 +15,8 @@ import { openBakeWorld } from './ami-world.ts'
 import { announceBake, announceFailedBake } from './announce.ts'
 import type { Incarnation } from './image-world.ts'
 import type { Commits, Project } from './project.ts'
+import { listWorld } from './releases.ts'
+import { hasEnded } from './whoami.ts'
 import type { WorkerOptions } from './worker.ts'
 import type { WorkerLife } from './worker-life.ts'
 
@@ -22,13 +28,27 @@ export function machineHandler(
   life: Pick<WorkerLife, 'job'>,
 ): NonNullable<Handlers['machine']> {
   const world = machineJobWorld(options, me, images)
+  void tidy(options)
   return (job, tools) => {
     const subject = { build: job.build, image: machineName(job.variant) }
     return life.job(subject, tools, () => bakeMachineJob(job, world, tools))
   }
 }
 
-type Options = Pick<WorkerOptions, 'project' | 'onProblem' | 'abort'>
+type Options = Pick<WorkerOptions, 'project' | 'drain' | 'onProblem' | 'abort'>
+
+/** What runs of a worker that was killed left on its disk, where nobody else would find it: one pass marks, the next deletes. */
+async function tidy({ project, drain, onProblem }: Pick<WorkerOptions, 'project' | 'drain' | 'onProblem'>): Promise<void> {
+  try {
+    await using world = listWorld(project, drain)
+    const part = localPart({ ...world, host: hostname(), ended: hasEnded })
+    if ((await prunePart(part, project.ledger, { dryRun: false })).length > 0)
+      await prunePart(part, project.ledger, { dryRun: false })
+  } catch (error) {
+    if (!drain.aborted) onProblem(`what killed bakes left here: ${messageOf(error)}`)
+  }
+}
+
 type Me = Pick<Incarnation, 'name' | 'settings' | 'watch'>
 
 /** Everything that a machine job needs of this worker: its commit comes from the mirror that images are built from. */

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type AskMachineWorld, askForMachine, bakedElsewhere } from '../../src/ami/ask.ts'
-import type { Bake, BakeAsk } from '../../src/ami/bake.ts'
+import { type Bake, type BakeAsk, bakeRelease } from '../../src/ami/bake.ts'
 import { jobImages } from '../../src/ami/job-images.ts'
 import { prunePart } from '../../src/ami/prune.ts'
 import { localPart } from '../../src/ami/prune-local.ts'
@@ -110,7 +110,7 @@ test('whoever asks follows the bake as if it ran here, and gets what it made', a
     signal: new AbortController().signal,
     pollMs: 10,
     settled: async () => {},
-    onEvent: (event) => told.push(...[phases.of(event)].filter((each) => each !== undefined)),
+    onEvent: (event) => told.push(...phases.of(event)),
   })
   const bake = await bakedElsewhere(asked, record, asker)
   expect(bake).toMatchObject({ status: 'baked', build: asked.build, machine: { document: { release: 'v1' }, n: 0 } })
@@ -296,6 +296,42 @@ describe('a worker that', () => {
     await one.done
     expect(await readBuild(asker.ledger, build)).toMatchObject({ status: 'built' })
     expect(await readBuild(asker.ledger, later.build)).toMatchObject({ status: 'queued' })
+  })
+
+  test('waits for somebody’s own bake of the same inputs has its slot for others meanwhile', async () => {
+    await using own = await makeAsker({ dir: repo.dir, registry: registry.host }, queue)
+    const held = hold()
+    own.before = held.wait
+    const baking = bakeRelease(ASK, own)
+    await held.entered()
+    const same = await ask()
+    const one = worker('one')
+    await waitFor(() => (one.worlds.length === 1 ? true : undefined), { what: 'the job', deadlineMs: 30_000, intervalMs: 10 })
+    await repo.commit({ 'web/content': 'two\n' })
+    await repo.git('tag', 'v2')
+    expect(await ended((await ask({ release: 'v2' })).build)).toMatchObject({ status: 'built', machine: { did: 'baked' } })
+    expect(await readBuild(asker.ledger, same.build)).toMatchObject({ status: 'running' })
+    held.release()
+    expect(await ended(same.build)).toMatchObject({ status: 'tagged', machine: { did: 'found' } })
+    expect(await baking).toMatchObject({ status: 'baked' })
+  })
+
+  test('drains while it waits for another’s bake hands the job back at once', async () => {
+    await using own = await makeAsker({ dir: repo.dir, registry: registry.host }, queue)
+    const held = hold()
+    own.before = held.wait
+    const baking = bakeRelease(ASK, own)
+    await held.entered()
+    const { build } = await ask()
+    const one = worker('one')
+    await waitFor(() => (one.worlds.length === 1 ? true : undefined), { what: 'the job', deadlineMs: 30_000, intervalMs: 10 })
+    one.drain.abort()
+    await one.done
+    expect(await readBuild(asker.ledger, build)).toMatchObject({ status: 'queued', machine: { runs: [] } })
+    held.release()
+    await baking
+    worker('two')
+    expect(await ended(build)).toMatchObject({ status: 'tagged', worker: 'two' })
   })
 
   test('is stopped hands it back, and another bakes it', async () => {

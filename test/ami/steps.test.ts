@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { inPhase, PhaseSteps, phaseOf } from '../../src/ami/steps.ts'
+import { describe, expect, test } from 'vitest'
+import { inPhase, PhaseSteps, phaseOf, StepPhases } from '../../src/ami/steps.ts'
 import type { MachineEvent } from '../../src/events.ts'
 
 const phase = (name: string, state: 'started' | 'done' | 'failed', seconds?: number): MachineEvent => ({
@@ -43,4 +43,25 @@ test('a phase’s end is told whichever way it ends', async () => {
     { phase: 'bake', state: 'started' },
     { phase: 'bake', state: 'failed', seconds: expect.any(Number) },
   ])
+})
+
+describe('a log, followed elsewhere', () => {
+  const at = (phase: string, state: 'started' | 'done', t: number): MachineEvent => ({ type: 'phase', phase, state, t })
+  const line = (phase: string, text: string): MachineEvent => ({ type: 'line', phase, text, t: 2 })
+
+  test('is what was told where it was written', () => {
+    const told = [at('boot', 'started', 1), line('boot', 'a'), at('boot', 'done', 3), at('scan', 'started', 4), line('scan', 'b')]
+    const [steps, phases] = [new PhaseSteps(), new StepPhases()]
+    expect(told.flatMap((event) => steps.of(event)).flatMap((event) => phases.of(event))).toEqual(told)
+  })
+
+  test('of a worker that was lost: its phases have failed when another begins', () => {
+    const [steps, phases] = [new PhaseSteps(), new StepPhases()]
+    for (const event of steps.of(at('boot', 'started', 1_000))) phases.of(event)
+    expect(phases.of({ type: 'phase', phase: 'claimed', t: 3_000, worker: 'two' })).toEqual([
+      { type: 'phase', phase: 'boot', state: 'failed', t: 3_000, seconds: 2 },
+      { type: 'note', level: 'info', text: 'worker two has it', t: 3_000 },
+    ])
+    expect(phases.of({ type: 'phase', phase: 'claimed', t: 4_000, worker: 'three' })).toHaveLength(1)
+  })
 })

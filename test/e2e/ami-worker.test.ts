@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { DescribeInstancesCommand, EC2Client } from '@aws-sdk/client-ec2'
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { AwsProofNetwork } from '../../src/io/aws-proof-network.ts'
 import { readBuild } from '../../src/jobs/records.ts'
 import { desiredResources } from '../../src/setup/desired.ts'
@@ -64,8 +64,8 @@ const drained = () =>
   waitFor(
     async () => {
       const { visible, inFlight, delayed } = await fleet.queue.depth()
-      const { Attributes } = await bakesQueue()
-      return visible + inFlight + delayed + Attributes === 0 && (await instances()).length === 0 ? true : undefined
+      const jobs = visible + inFlight + delayed + (await bakesQueued())
+      return jobs === 0 && (await instances()).length === 0 ? true : undefined
     },
     { what: 'queues and EC2 to be empty', deadlineMs: MINUTE_MS, intervalMs: 200 },
   )
@@ -76,21 +76,16 @@ const logged = (id: string) =>
     deadlineMs: 3 * MINUTE_MS,
     intervalMs: 500,
   })
-/** What `bake status` counts in the bakes' queue. */
-async function bakesQueue(): Promise<{ Attributes: number }> {
+/** Jobs in the bakes' queue, as `bake status` counts. */
+async function bakesQueued(): Promise<number> {
   const { queues } = JSON.parse((await bake('status', '--json')).stdout) as {
     queues: { lane: string; visible: number; inFlight: number; delayed: number }[]
   }
   const { visible, inFlight, delayed } = queues.find(({ lane }) => lane === 'machine')!
-  return { Attributes: visible + inFlight + delayed }
+  return visible + inFlight + delayed
 }
 
 describe.skipIf(!hasTools)('bake ami where workers bake', () => {
-  let id: string
-  beforeEach(() => {
-    id = ''
-  })
-
   test('follows the bake on a worker; Ctrl-C leaves it running, and bake cancel ends it', {
     timeout: 5 * MINUTE_MS,
   }, async () => {
@@ -103,7 +98,7 @@ describe.skipIf(!hasTools)('bake ami where workers bake', () => {
     expect(stderr).toMatch(/^machine {2}note: worker one has it$/m)
     expect(stderr).toMatch(/^machine {2}check … /m)
     expect(stderr).toMatch(/^machine {2}packer$/m)
-    id = /bake logs (\S+) --follow/.exec(stderr)![1]!
+    const id = /bake logs (\S+) --follow/.exec(stderr)![1]!
     expect(stderr).toContain(`bake cancel ${id}`)
 
     expect(await instances()).toHaveLength(1)
@@ -118,6 +113,10 @@ describe.skipIf(!hasTools)('bake ami where workers bake', () => {
     expect(cancelled, cancelled.stderr).toMatchObject({ code: 0, stdout: `${id} cancelled\n` })
     await drained()
     expect(await readBuild(fleet.ledger, id)).toMatchObject({ status: 'cancelled' })
+    const again = (await bake('retry', id, '--no-wait')).stdout.trim()
+    expect(await readBuild(fleet.ledger, again)).toMatchObject({ machine: { release: 'v1', variant: 0 } })
+    expect((await bake('cancel', again)).stdout).toBe(`${again} cancelled\n`)
+    await drained()
   })
 
   test('asks without waiting; another worker takes it when one is killed', { timeout: 5 * MINUTE_MS }, async () => {
@@ -125,7 +124,7 @@ describe.skipIf(!hasTools)('bake ami where workers bake', () => {
     expect(asked, asked.stderr).toMatchObject({ code: 0 })
     const document = JSON.parse(asked.stdout)
     expect(document).toMatchObject({ release: 'v1', status: 'queued' })
-    id = document.build
+    const id: string = document.build
     await logged(id)
     await using following = start('logs', id, '--follow')
     worker.kill('SIGKILL')
@@ -147,7 +146,7 @@ describe.skipIf(!hasTools)('bake ami where workers bake', () => {
   test('bakes in its own process when told --here', { timeout: 5 * MINUTE_MS }, async () => {
     await using baking = start('ami', '--release', 'v1', '--here', '--progress', 'plain')
     await baking.waitFor('stderr', WAITS, 4 * MINUTE_MS)
-    expect(await bakesQueue()).toEqual({ Attributes: 0 })
+    expect(await bakesQueued()).toBe(0)
     baking.kill('SIGINT')
     const { code, stderr } = await baking.wait()
     expect(code, stderr).toBe(130)

@@ -108,6 +108,15 @@ test('10,000 bodies of a fuzzer through loop, parser and handler: each is buried
   await expectRecords(bodies, problems, ledger)
 })
 
+const machineJob = () => {
+  const image = { image: 'web', repository: 'r.example.org/shop/web', digest: `sha256:${'c'.repeat(64)}` }
+  return {
+    ...{ version: 1, kind: 'machine', build: newBuildId(), project: 'shop', repository: '/srv/shop', config: 'bake.yaml' },
+    ...{ commit: 'a'.repeat(40), release: 'v1', variant: 0, inputs: 'b'.repeat(64), base: 'ami-0123456789abcdef0' },
+    ...{ images: [image], standIns: [image], verify: true, since: 3, makeDefault: false, by: 'ann@laptop' },
+  }
+}
+
 /** A worker that bakes, and may bake no repository at all. */
 function closedBakes(ledger: DirectoryLedger, touched: string[]): MachineJobWorld {
   return {
@@ -122,13 +131,7 @@ function closedBakes(ledger: DirectoryLedger, touched: string[]): MachineJobWorl
 test('10,000 bodies of a fuzzer through the bakes’ queue: each is buried or left, nothing runs', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'bake-hostile-'))
   await using _dir = { [Symbol.asyncDispose]: () => rm(dir, { recursive: true }) }
-  const image = { image: 'web', repository: 'r.example.org/shop/web', digest: `sha256:${'c'.repeat(64)}` }
-  const job = {
-    ...{ version: 1, kind: 'machine', build: newBuildId(), project: 'shop', repository: '/srv/shop', config: 'bake.yaml' },
-    ...{ commit: 'a'.repeat(40), release: 'v1', variant: 0, inputs: 'b'.repeat(64), base: 'ami-0123456789abcdef0' },
-    ...{ images: [image], standIns: [image], verify: true, since: 3, makeDefault: false, by: 'ann@laptop' },
-  }
-  const bodies = [...mutations(JSON.stringify(job), BODIES, 5)]
+  const bodies = [...mutations(JSON.stringify(machineJob()), BODIES, 5)]
   const ledger = new DirectoryLedger(join(dir, 'ledger'))
   const [touched, problems]: [string[], string[]] = [[], []]
   const drain = new AbortController()
@@ -149,14 +152,9 @@ test('10,000 bodies of a fuzzer through the bakes’ queue: each is buried or le
 test('a job in a queue that isn’t its kind’s is left alone, and begins nothing', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'bake-hostile-'))
   await using _dir = { [Symbol.asyncDispose]: () => rm(dir, { recursive: true }) }
-  const job = {
-    ...{ version: 1, kind: 'machine', build: newBuildId(), project: 'shop', repository: '/srv/shop', config: 'bake.yaml' },
-    ...{ commit: 'a'.repeat(40), release: 'v1', variant: 0, inputs: 'b'.repeat(64), base: 'ami-0123456789abcdef0' },
-    ...{ images: [], standIns: [], verify: true, makeDefault: false, by: 'ann@laptop' },
-  }
   const problems: string[] = []
   const drain = new AbortController()
-  const { queue, fates } = feed([JSON.stringify(job)], () => drain.abort())
+  const { queue, fates } = feed([JSON.stringify(machineJob())], () => drain.abort())
   await receiveLoop({
     ...{ queue, slots: new Slots(1), journal: new Journal(join(dir, 'held')), visibilitySeconds: 60, once: false },
     ...{ drain: drain.signal, abort: new AbortController().signal },
