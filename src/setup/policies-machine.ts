@@ -19,7 +19,7 @@ export interface Place {
 /** What `bake ami` and `bake prune` write into the ledger. Claims of images are beside those of machines. */
 const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'notices/', 'release-machines/', 'releases/']
 const PRUNED = ['claims/', 'prunes/']
-const FOUND = ['bases/', 'release-machines/', 'releases/']
+const FOUND = ['bases/', 'notices/', 'release-machines/', 'releases/']
 
 /** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html: what has no permissions by resource. */
 const LOOK = {
@@ -92,7 +92,7 @@ export function machinePolicies(
     ),
     prover: document(prover(machine, place)),
     pruner: document(pruner(machine, place)),
-    ...(machine.bakes && { asker: document(asker(machine, place), templates(machine, place)) }),
+    ...(machine.bakes && { asker: document(asker(machine, place), templates(machine, place), tell(place)) }),
   }
 }
 

@@ -341,7 +341,7 @@ describe('what each may reach', () => {
   test('where workers bake, who asks may record what is there and make a launch template version of it, and start nothing', () => {
     const bakes = policiesFor({ ...target, machine: { ...machine, bakes: true } })
     expect(reach(bakes.asker!, 's3:PutObject')).toEqual(
-      ['bases', 'release-machines', 'releases'].map((prefix) => `arn:aws:s3:::ledger/team-a/${prefix}/*`),
+      ['bases', 'notices', 'release-machines', 'releases'].map((prefix) => `arn:aws:s3:::ledger/team-a/${prefix}/*`),
     )
     expect(actions(bakes.asker!).filter((action) => /^ec2:(?!Describe)/.test(action))).toEqual([
       'ec2:CreateTags',
