@@ -11,6 +11,8 @@ export const TAG = {
   proven: 'bake:proven',
   /** On a copy in another region: the id of what was baked. */
   copyOf: 'bake:copy-of',
+  /** On snapshots of the direct baker: which disk they hold, a hash of the hashes of its blocks. */
+  disk: 'bake:disk',
   /** What an instance of a run is for: `proof`. */
   role: 'bake:role',
   /** On launch template versions' instances: which release and commit they are. */

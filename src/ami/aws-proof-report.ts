@@ -1,9 +1,11 @@
 import { failed } from '../errors.ts'
-import type { MachinePlan, ProvenBoot, Service } from './machine.ts'
-import { faultsOf, newReport, type ProofReport, readReportLine } from './proof-report.ts'
+import type { ProvenBoot } from './machine.ts'
+import { isNoReport, newReport, type ProofReport, readReportLine } from './proof-report.ts'
 
 /** Lines that are shown when nothing else tells why. */
 const SHOWN_LINES = 30
+/** And beside journals. */
+const FEW_LINES = 8
 /** ECMA-48 control sequences, and what a terminal doesn't print. */
 const CONTROLS = /\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x09\x0b-\x1f\x7f]/g
 
@@ -48,55 +50,22 @@ function overlap(before: string[], now: string[]): number {
   return 0
 }
 
-/**
- * Services that no AMI can be asked about: what stands in for their neighbours comes on a disk, which only a machine of one's own can be given, and what
- * is started after them waits for them. With it, why.
- */
-export function unaskable(services: Service[]): Map<string, string> {
-  const found = new Map<string, string>()
-  for (const { name, proof } of services)
-    if (proof.with.length > 0) found.set(name, `needs stand-ins (${proof.with.map((each) => each.name).join(', ')})`)
-  for (let before = -1; before !== found.size; ) {
-    before = found.size
-    for (const { name, after } of services) {
-      const waited = after.find((other) => found.has(other))
-      if (waited !== undefined && !found.has(name)) found.set(name, `starts after ${waited}`)
-    }
-  }
-  return found
-}
-
-/** Why the report is no proof of the plan's services but those of `without`; empty: it is one. */
-export function faultsWithout(report: ProofReport, plan: MachinePlan, without: ReadonlyMap<string, string>): string[] {
-  const services = new Map([...report.services].filter(([name]) => !without.has(name)))
-  const failing = [...services.values()].some(({ state }) => state === 'failed')
-  // The machine's own judgement counts those that it can't be asked about as well.
-  const ok = report.ok === false && services.size < report.services.size ? !failing : report.ok
-  const asked = plan.services.filter(({ name }) => !without.has(name))
-  return faultsOf(
-    { ...report, services, ...(ok !== undefined && { ok }) },
-    {
-      inputs: plan.inputs,
-      services: asked.map(({ name, reference, proof }) => ({ name, digest: reference.digest, level: proof.level })),
-    },
-  )
-}
-
-export function provenBoot(report: ProofReport, without: ReadonlyMap<string, string>): ProvenBoot {
+export function provenBoot(report: ProofReport): ProvenBoot {
   const services = [...report.services.values()].flatMap(({ name, state, seconds, digest }) =>
-    state === 'failed' || without.has(name) ? [] : [{ service: name, level: state, seconds, digest }],
+    state === 'failed' ? [] : [{ service: name, level: state, seconds, digest }],
   )
   return { network: 'aws', seconds: Math.max(0, ...services.map(({ seconds }) => seconds)), services }
 }
 
-/** Says why, then shows each failing unit's journal, or where the console ended. */
+/** Says why, then shows each failing unit's journal, and where the console ended. */
 export function proofFailed(
   faults: string[],
   { report, last }: InstanceConsole,
   ids: { ami: string; instance: string; region: string },
 ) {
   const logs = [...report.logs].flatMap(([name, lines]) => [`${name}'s journal:`, ...lines.map((line) => `  ${line}`)])
-  const shown = logs.length > 0 ? logs : ['the console’s last lines:', ...last.map((line) => `  ${line}`)]
+  const lines = logs.length > 0 ? last.filter(isNoReport).slice(-FEW_LINES) : last
+  const shown = [...logs, ...(lines.length === 0 ? [] : ['the console’s last lines:', ...lines.map((line) => `  ${line}`)])]
   const why = `${ids.ami} is not proven: in a subnet without routes ${faults.join('; ')}`
   return failed('proof_failed', [why, ...shown].join('\n'), {
     ids,

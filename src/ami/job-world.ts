@@ -1,5 +1,6 @@
 import type { MachineJob } from '../jobs/job.ts'
 import type { RecordWorld } from '../jobs/job-record.ts'
+import type { Bake } from './bake.ts'
 import type { MachineLog } from './bake-log.ts'
 import type { BakeWorld } from './world.ts'
 
@@ -11,6 +12,8 @@ export interface MachineJobWorld extends RecordWorld {
   timeoutMs: number
   /** Told, in a sentence, of what went wrong without failing a bake. */
   onProblem(text: string): void
+  /** `notify:` of what has ended, after whoever asked knows. Never throws. */
+  announce?(ended: { bake: Bake } | { error: unknown }): Promise<void>
   /**
    * Brings the job's commit here, and what baking it takes: all of it is told to `log`. Throws repository_not_allowed (exit 2) for one that this worker
    * doesn't build.

@@ -62,7 +62,10 @@ async function oneRun(job: MachineJob, record: JobRecord, world: MachineJobWorld
     await watch.end()
     // It has told of its end.
     record.now.machine = { ...before, runs: runs.filter((each) => each !== run) }
-    return await giveUp(reason, record, log, world)
+    const verdict = await giveUp(reason, record, log, world)
+    // What is tried again is no end.
+    if (!watch.signal.aborted && verdict.do !== 'release') await world.announce?.({ error: reason })
+    return verdict
   }
   await watch.end()
   if (record.detached) return { do: 'remove' }
@@ -70,7 +73,9 @@ async function oneRun(job: MachineJob, record: JobRecord, world: MachineJobWorld
   const size = baked.kind === 'disk' ? { sizeBytes: baked.sizeBytes } : {}
   const status = bake.status === 'found' ? 'tagged' : 'built'
   const machine = { ...before, runs: [run], did: bake.status }
-  return await record.end({ status, reference: nameOf(baked), machine, ...size })
+  const verdict = await record.end({ status, reference: nameOf(baked), machine, ...size })
+  await world.announce?.({ bake })
+  return verdict
 }
 
 const askOf = (job: MachineJob, build: string): BakeAsk => {

@@ -65,6 +65,9 @@ export function readReportLine(report: ProofReport, line: string): boolean {
   return true
 }
 
+/** What else the console showed. */
+export const isNoReport = (line: string): boolean => !line.includes(MARK)
+
 function parse(text: string): ReportLine | undefined {
   try {
     return reportLine.parse(JSON.parse(text))

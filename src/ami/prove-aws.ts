@@ -7,16 +7,20 @@ import type { Ec2Images } from '../io/ec2-images.ts'
 import type { Ec2Instances, InstanceRequest } from '../io/ec2-instances.ts'
 import type { Ec2Network } from '../io/ec2-network.ts'
 import type { Ec2Templates, TemplateVersion } from '../io/ec2-templates.ts'
-import { faultsWithout, InstanceConsole, proofFailed, provenBoot, unaskable } from './aws-proof-report.ts'
+import { InstanceConsole, proofFailed, provenBoot } from './aws-proof-report.ts'
 import type { Baked, BakeRun, MachinePlan, Proof, Prover } from './machine.ts'
 import { instanceTypeOf } from './machine-type.ts'
 import { closedNetwork } from './proof-network.ts'
+import { faultsOf } from './proof-report.ts'
+import { type StandInWorld, standInVolume } from './stand-in-volume.ts'
 import { type BakeLine, withBakeLine } from './user-data.ts'
 
 /** Reads of a volume that is new from a snapshot come from S3, at some MiB/s: an image's first boot is its slowest. */
 const BOOT_SECONDS = 900
 /** For a container's start, beside what its health check may take (60 s unless bake.yaml says otherwise) and what counts as started. */
 const PER_SERVICE_SECONDS = 60
+/** For an image of a volume that is new as well, to be read and unpacked. */
+const PER_STAND_IN_SECONDS = 300
 const POLL_MS = 10_000
 /** A console is posted some time after its instance has ended. */
 const POSTED_WITHIN_MS = 240_000
@@ -32,6 +36,8 @@ export interface AwsProofWorld {
   templates: Pick<Ec2Templates, 'get' | 'versions'>
   /** Images of another region, for copies. */
   imagesOf(region: string): Pick<Ec2Images, 'tag'>
+  /** What brings stand-ins to an instance without a network. */
+  standIns(): Promise<StandInWorld>
   pollMs?: number
   postedWithinMs?: number
   /** How long it may take to boot, before the services' own limits. */
@@ -56,16 +62,15 @@ export class AwsProver implements Prover {
     // Before the proof, because it changes how the instance starts.
     if (!image.imdsV2) await images.requireImdsV2(image.id)
     const request = await proofRequest({ id: image.id, rootDevice: image.rootDevice }, plan, run.id, this.#world)
-    const without = unaskable(plan.services)
-    for (const [name, why] of without)
-      note(run, 'warning', `${name} ${why}: an AMI's proof can't have that; it was started at the bake's rehearsal only`)
-    const boot = await bootAndRead(request, plan, run, this.#world, without)
+    await using volume = plan.standIns.length > 0 ? await standInVolume(plan, run, await this.#world.standIns()) : undefined
+    const boot = await bootAndRead({ ...request, ...(volume && { dataSnapshot: volume.snapshot }) }, plan, run, this.#world)
     await failpoint('ami-aws-proven')
     for (const { id, region, snapshots } of [baked, ...(baked.copies ?? [])]) {
       const there = region === images.region ? images : imagesOf(region)
       await there.tag([id, ...snapshots], { [TAG.proven]: 'true' })
     }
-    return { at: Date.now(), boots: [boot], standIns: [] }
+    const standIns = plan.services.flatMap((service) => service.proof.with.map(({ name }) => name))
+    return { at: Date.now(), boots: [boot], standIns: [...new Set(standIns)] }
   }
 }
 
@@ -122,7 +127,6 @@ async function bootAndRead(
   plan: MachinePlan,
   run: BakeRun,
   world: AwsProofWorld,
-  without: ReadonlyMap<string, string>,
 ) {
   const { instances } = world
   await using undo = new AsyncDisposableStack()
@@ -141,10 +145,13 @@ async function bootAndRead(
   note(run, 'info', `${request.imageId} boots as ${id} (${request.type}) in a subnet without routes`)
   const console = new InstanceConsole((text) => run.tell({ type: 'line', phase: 'proof', text, t: Date.now() }))
   const ended = await readToTheEnd(id, console, plan, run, world)
-  const faults = faultsWithout(console.report, plan, without)
+  const faults = faultsOf(console.report, {
+    inputs: plan.inputs,
+    services: plan.services.map(({ name, reference, proof }) => ({ name, digest: reference.digest, level: proof.level })),
+  })
   if (console.report.ok === undefined && ended !== undefined) faults.push(ended)
   if (faults.length > 0) throw proofFailed(faults, console, { ami: request.imageId, instance: id, region: instances.region })
-  const boot = provenBoot(console.report, without)
+  const boot = provenBoot(console.report)
   note(run, 'info', `a subnet without routes: ${boot.services.length} services up after ${boot.seconds.toFixed(1)} s`)
   return boot
 }
@@ -194,7 +201,10 @@ async function readToTheEnd(
   }
 }
 
-const limitSeconds = ({ services }: MachinePlan, bootSeconds: number): number =>
-  services.reduce((sum, { health }) => sum + withinSeconds(health) + PER_SERVICE_SECONDS, bootSeconds)
+const limitSeconds = ({ services, standIns }: MachinePlan, bootSeconds: number): number =>
+  services.reduce(
+    (sum, { health }) => sum + withinSeconds(health) + PER_SERVICE_SECONDS,
+    bootSeconds + standIns.length * PER_STAND_IN_SECONDS,
+  )
 
 const note = (run: BakeRun, level: 'info' | 'warning', text: string) => run.tell({ type: 'note', level, text, t: Date.now() })

@@ -3,7 +3,7 @@ import { withinSeconds } from '../docker-run.ts'
 import { failed } from '../errors.ts'
 import type { BakeRun, ImageReference, Proof, ProvenBoot, Service } from './machine.ts'
 import type { BootDisk, MachineBoot, Machines } from './machines.ts'
-import { type Expected, faultsOf, newReport, type ProofReport, readReportLine } from './proof-report.ts'
+import { type Expected, faultsOf, isNoReport, newReport, type ProofReport, readReportLine } from './proof-report.ts'
 import { seedFiles } from './seed-files.ts'
 
 /** Debian with Docker is up in 10 s on hardware, in 35 s in software emulation on an idle processor; two machines share it here. */
@@ -20,6 +20,8 @@ const UNKNOWN_SERVICES_SECONDS = 600
 const STAND_INS_SERIAL = 'bake-standins'
 /** Memory that nobody uses costs nothing here. */
 const MEMORY_MIB = 2048
+/** Of the console, beside journals. */
+const FEW_LINES = 8
 const CPUS = 2
 
 export interface ProofAsk {
@@ -143,8 +145,9 @@ function proofFailed(boots: BootResult[], disk: string) {
   const why = boots.map(({ network, faults }) => `with ${label(network)}: ${faults.join('; ')}`)
   const shown = boots[0]!
   const logs = [...shown.report.logs].flatMap(([name, lines]) => [`${name}'s journal:`, ...lines.map((line) => `  ${line}`)])
-  // The journal tells more than what the console shows besides.
-  const console = logs.length > 0 ? [] : ['the console’s last lines:', ...shown.last.map((line) => `  ${line}`)]
+  // The journals tell more than what the console shows besides, so that is short then.
+  const lines = logs.length > 0 ? shown.last.filter(isNoReport).slice(-FEW_LINES) : shown.last
+  const console = lines.length === 0 ? [] : ['the console’s last lines:', ...lines.map((line) => `  ${line}`)]
   return failed('proof_failed', [`the machine image is not proven: ${why.join('; ')}`, ...logs, ...console].join('\n'), {
     ids: { disk },
     next: 'what a service needs to start must be on the machine, or stand in for it: services.*.proof in bake.yaml',

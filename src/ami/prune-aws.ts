@@ -95,7 +95,9 @@ async function findItems(world: World): Promise<Item[]> {
     }
     for (const leftover of leftovers) {
       const found = leftover.inUse || used.has(leftover.id) ? undefined : await over(leftover.tags)
-      if (found === undefined || (leftover.kind === 'snapshot' && !found.recorded)) continue
+      // Those of stand-ins are no image's, and also made by runs that record nothing (bake verify).
+      const mayBeImages = leftover.kind === 'snapshot' && leftover.tags[TAG.role] !== 'proof'
+      if (found === undefined || (mayBeImages && !found.recorded)) continue
       const kind = leftover.kind.replace('-', ' ')
       items.push({
         kind,

@@ -1,5 +1,6 @@
 import type { ListedMachine, ListedRelease } from '../ami/list.ts'
 import { nameOf } from '../ami/records.ts'
+import type { RunsOn } from '../fleet/where.ts'
 import { age, duration, shortCommit, size } from './format.ts'
 import { proofTable } from './proof-table.ts'
 import type { Palette } from './style.ts'
@@ -46,7 +47,7 @@ function baseText(machine: ListedMachine | undefined): string {
 }
 
 /** One release, a fact per line; then each of its machine images with its proof. */
-export function releaseDetails({ release, machines }: ListedRelease, paint: Palette): string {
+export function releaseDetails({ release, machines, on }: ListedRelease & { on: RunsOn[] }, paint: Palette): string {
   const facts = lines(
     [
       ['release', release.name],
@@ -56,11 +57,17 @@ export function releaseDetails({ release, machines }: ListedRelease, paint: Pale
         n < release.images.length ? 'image' : 'stand-in',
         `${image}  ${repository}@${digest}`,
       ]),
+      ...on.map((one): [string, string] => ['runs on', runsOnText(one)]),
       ...(machines.length === 0 ? [['machine', `not baked: bake ami --release ${release.name}`] as [string, string]] : []),
     ],
     paint,
   )
   return [...facts, ...machines.flatMap((machine) => ['', ...machineDetails(machine, paint)])].join('\n')
+}
+
+function runsOnText({ stack, how, since, by }: RunsOn): string {
+  const said = { deployed: 'since', maybe: 'perhaps: a deployment is under way, or stopped half-way,', swapped: 'swapped' }[how]
+  return `${stack}  ${said} ${when(since)}, by ${by}`
 }
 
 function machineDetails({ document, baked, there, launch, inputs }: ListedMachine, paint: Palette): string[] {
@@ -69,6 +76,7 @@ function machineDetails({ document, baked, there, launch, inputs }: ListedMachin
   const facts = lines(
     [
       ['machine', `${nameOf(baked)}${baked.kind === 'ami' ? ` (${baked.region})` : `, ${size(baked.sizeBytes)}`}`],
+      ...(baked.kind === 'ami' ? (baked.copies ?? []) : []).map(({ id, region }): [string, string] => ['', `${id} (${region})`]),
       ...(there ? [] : [['', paint.yellow('it is gone: bake ami bakes it again')] as [string, string]]),
       ['inputs', inputs],
       [
@@ -94,6 +102,8 @@ const when = (at: number): string => `${new Date(at).toISOString()} (${age(at)})
 
 const lines = (facts: [string, string][], paint: Palette): string[] =>
   facts.map(([name, value]) => `${paint.dim(name.padEnd(8))} ${value}`)
+
+export const runsOnOf = ({ stack, how, since, by }: RunsOn) => ({ stack, how, since, by })
 
 /** A release as --json has it. */
 export const releaseOf = ({ release, machines }: ListedRelease) => ({

@@ -43,11 +43,13 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
     const { 'refresh-base': refreshBase, here, wait } = this.flags
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase, here, wait }
     const project = await openProject()
-    const report = dryRun
-      ? reportPreviews(await previewAmi(project, ask, request))
-      : reportBakes(await bakeAmi(project, ask, request))
+    const bakes = dryRun ? undefined : await bakeAmi(project, ask, request)
+    const report = bakes ? reportBakes(bakes.made) : reportPreviews(await previewAmi(project, ask, request))
     if (!this.jsonEnabled()) for (const text of report.story ?? []) this.emit({ type: 'notice', level: 'info', text })
     for (const line of report.lines) this.log(line)
+    // With --json what was made is told beside the error.
+    this.partial = report.document
+    if (bakes?.failure !== undefined) throw bakes.failure
     return report.document
   }
 }

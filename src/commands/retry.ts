@@ -50,8 +50,11 @@ export default class Retry extends BaseCommand<typeof Retry> {
     const { reportBakes } = await import('../cli/machine-report.ts')
     const ask = { release, sha: commit, verify: true, rebake: rebuild, keepFailed: false }
     const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, wait: this.flags.wait }
-    const report = reportBakes(await bakeAmi(project, ask, request))
+    const { made, failure } = await bakeAmi(project, ask, request)
+    const report = reportBakes(made)
     for (const line of report.lines) this.log(line)
+    this.partial = report.document
+    if (failure !== undefined) throw failure
     return report.document
   }
 }

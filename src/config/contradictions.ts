@@ -1,7 +1,7 @@
 import { findCycle } from './cycle.ts'
 import type { SourceDocument } from './document.ts'
 import { healthKinds } from './machine-definition.ts'
-import { notifyKinds } from './notify-definition.ts'
+import { notifyKinds, RELEASE_EVENTS } from './notify-definition.ts'
 import { stackKinds } from './stack-definition.ts'
 import { nearest } from './suggest.ts'
 import { parseDuration, parsePort } from './syntax.ts'
@@ -145,6 +145,10 @@ function checkNotify(path: string[], notify: Table, images: string[], report: Re
   if (signed && notify.secret_env === undefined)
     report(path, 'needs secret_env: whoever gets a webhook must be able to check that it is from here')
   if (!signed && notify.secret_env !== undefined) report([...path, 'secret_env'], 'is for webhook and webhook_env only')
+  const release = list(notify.on).find((event) => RELEASE_EVENTS.some((each) => each === event))
+  const narrow = ['images', 'branches'].find((key) => notify[key] !== undefined)
+  if (release !== undefined && narrow !== undefined)
+    report([...path, narrow], `is for builds only, and ${String(release)} is of releases: write an entry of its own for that`)
   list(notify.images).forEach((image, at) => {
     if (typeof image === 'string' && !images.includes(image))
       report([...path, 'images', String(at)], `there is no image ${JSON.stringify(image)} in images`, nearest(image, images))

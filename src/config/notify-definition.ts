@@ -6,8 +6,8 @@ import { queueFault, webhookFault } from './syntax-notify.ts'
 
 /** How a build ends that a worker had (jobs/records.ts). */
 const BUILD_EVENTS = ['built', 'tagged', 'failed', 'cancelled', 'superseded'] as const
-/** Of machine images and deploys: checked now, told by later versions. */
-export const LATER_EVENTS = ['baked', 'deployed', 'rolled-back'] as const
+/** Of machine images and deployments, by whoever bakes or deploys (jobs/announce.ts); `failed` is of these too. */
+export const RELEASE_EVENTS = ['baked', 'deployed', 'rolled-back'] as const
 
 export const notifyKinds = ['slack', 'slack_env', 'webhook', 'webhook_env', 'sqs'] as const
 
@@ -23,18 +23,20 @@ export const notify = z.strictObject({
   slack: faultless(webhookFault)
     .optional()
     .describe('URL of an incoming webhook of Slack, or of what takes the same (Mattermost, Rocket.Chat).'),
-  slack_env: variable.optional().describe("Variable of the worker that holds such a URL: it is a secret, and bake.yaml isn't."),
+  slack_env: variable
+    .optional()
+    .describe("Variable that holds such a URL, where bake runs: it is a secret, and bake.yaml isn't."),
   webhook: faultless(webhookFault).optional().describe('URL that gets a signed POST (Standard Webhooks).'),
-  webhook_env: variable.optional().describe('Variable of the worker that holds such a URL.'),
+  webhook_env: variable.optional().describe('Variable that holds such a URL.'),
   secret_env: variable
     .optional()
-    .describe('With webhook: variable of the worker that holds the secret to sign with, whsec_ and 24 to 64 bytes in base64.'),
+    .describe('With webhook: variable that holds the secret to sign with, whsec_ and 24 to 64 bytes in base64.'),
   sqs: faultless(queueFault).optional().describe('SQS queue that gets a message, by its URL or ARN.'),
   on: z
-    .array(z.enum([...BUILD_EVENTS, ...LATER_EVENTS]))
+    .array(z.enum([...BUILD_EVENTS, ...RELEASE_EVENTS]))
     .min(1)
     .optional()
-    .describe('What is told. Default: failed. All success: [built, tagged].'),
+    .describe('What is told. Default: failed (builds, bakes and deployments). All success of builds: [built, tagged].'),
   images: z.array(name).min(1).optional().describe('Only of these images. Default: all.'),
   branches: z
     .array(z.string().regex(/^[^\s~^:?[\\-][^\s~^:?[\\]*$/, 'must be the name of a branch; * stands for any characters'))

@@ -3,6 +3,7 @@ import type { AmiBase, MachineEvent, Prover, Shelf } from '../ami/machine.ts'
 import type { PackerAmiWorld } from '../ami/packer-ami-baker.ts'
 import type { PrunePart } from '../ami/prune.ts'
 import type { PruneLedger } from '../ami/prune-aws-records.ts'
+import type { StandInWorld } from '../ami/stand-in-volume.ts'
 import type { BakeWorld } from '../ami/world.ts'
 import { refused } from '../errors.ts'
 import { Ec2 } from '../io/ec2.ts'
@@ -34,13 +35,14 @@ export interface AmiAws extends AsyncDisposable {
 }
 
 /** Throws aws_missing (exit 2) when bake.yaml names no region. */
-export function amiAws({ aws, config, ledger }: Project, { signal, tell }: AwsRequest): AmiAws {
+export function amiAws({ aws, config, ledger, stateDir }: Project, { signal, tell }: AwsRequest): AmiAws {
   if (!aws)
     throw refused('aws_missing', 'machine.base.ami needs aws: in bake.yaml, which says in which region to bake', {
       next: 'add aws: (docs/aws-setup.md), or start from a disk of this machine: base: { disk: base.raw }, which bake base makes',
     })
   const home = aws.region
   const regions = new Map<string, Ec2>()
+  const opened: AsyncDisposable[] = []
   const ec2 = (region: string): Ec2 => {
     const known = regions.get(region) ?? new Ec2(region)
     regions.set(region, known)
@@ -73,10 +75,15 @@ export function amiAws({ aws, config, ledger }: Project, { signal, tell }: AwsRe
     async prover() {
       const { AwsProver } = await import('../ami/prove-aws.ts')
       const instances = new Ec2Instances(ec2(home))
-      return new AwsProver({ images: images(home), instances, network: network(), templates: templates(), imagesOf: images })
+      return new AwsProver({
+        ...{ images: images(home), instances, network: network(), templates: templates(), imagesOf: images },
+        standIns: () => standInWorld(home, ec2(home), { stateDir, opened }),
+      })
     },
     async check(plan, baker, verify) {
       const { checkAws } = await import('../ami/check-aws.ts')
+      // It saves the stand-ins that a proof's instance is given.
+      if (verify && plan.standIns.length > 0) (await import('../io/machine-tools.ts')).assertTools(['docker'])
       await checkAws(plan, baker, verify, {
         instances: new Ec2Instances(ec2(home)),
         network: network(),
@@ -108,7 +115,23 @@ export function amiAws({ aws, config, ledger }: Project, { signal, tell }: AwsRe
       return awsPart({ ...ledgerWorld, project: config.project, regions: [...new Set([home, ...others])], region })
     },
     async [Symbol.asyncDispose]() {
-      for (const each of regions.values()) await each[Symbol.asyncDispose]()
+      for (const each of [...regions.values(), ...opened]) await each[Symbol.asyncDispose]()
     },
   }
+}
+
+/** Loaded when stand-ins are uploaded. */
+async function standInWorld(
+  region: string,
+  ec2: Ec2,
+  { stateDir, opened }: { stateDir: string; opened: AsyncDisposable[] },
+): Promise<StandInWorld> {
+  const [{ Ebs }, { Ec2Snapshots }, { qemuMachines }] = await Promise.all([
+    import('../io/ebs.ts'),
+    import('../io/ec2-snapshots.ts'),
+    import('./machines.ts'),
+  ])
+  const writer = new Ebs(region)
+  opened.push(writer)
+  return { save: qemuMachines(stateDir).saveImages, writer, snapshots: new Ec2Snapshots(ec2) }
 }

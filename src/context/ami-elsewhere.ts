@@ -4,17 +4,13 @@ import { StepPhases } from '../ami/steps.ts'
 import { BakeError, EXIT, messageOf, refused } from '../errors.ts'
 import { followBuild } from '../jobs/follow.ts'
 import { Members } from '../jobs/members.ts'
-import { type AmiRequest, type Baking, telling } from './ami.ts'
+import { type AmiRequest, type Baking, type Bakings, telling } from './ami.ts'
 
 /**
  * `bake ami` where workers bake: asks for all of a release's machine images before any is followed, so that none depends on who asked staying there. Undefined
- * when one of them starts from a disk, which is this machine's. Throws what bakes fail with, or `interrupted` (exit 130): they go on then.
+ * when one of them starts from a disk, which is this machine's. Throws what all of them fail with, or `interrupted` (exit 130): they go on then.
  */
-export async function askWorkers(
-  ask: BakeAsk,
-  world: AskMachineWorld,
-  request: AmiRequest,
-): Promise<(Baking | AskedBake)[] | undefined> {
+export async function askWorkers(ask: BakeAsk, world: AskMachineWorld, request: AmiRequest): Promise<Bakings | undefined> {
   const bases = await basesOf(ask, world)
   if (!bases.every((base) => 'ami' in base)) return undefined
   if (ask.keepFailed)
@@ -23,7 +19,7 @@ export async function askWorkers(
     })
   const asked: (Baking | AskedBake)[] = []
   for (const variant of bases.keys()) asked.push(await askForOne(variant, ask, world, request))
-  if (request.wait === false || asked.every(isDone)) return asked
+  if (request.wait === false || asked.every(isDone)) return { made: asked }
   await noteIdleFleet(world, request)
   const open = new Set(asked.flatMap((each) => (isDone(each) ? [] : [each.build])))
   const followed = asked.map(async (each, variant) => {
@@ -35,11 +31,12 @@ export async function askWorkers(
   const ended = await Promise.allSettled(followed)
   const failed = ended.find((each) => each.status === 'rejected')
   if (failed && request.signal.aborted && open.size > 0) throw detached([...open])
-  if (failed) throw failed.reason
-  return await Promise.all(followed)
+  const made = ended.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
+  if (failed && made.length === 0) throw failed.reason
+  return { made, ...(failed && { failure: failed.reason }) }
 }
 
-const isDone = (each: Baking | AskedBake): each is Baking => 'machine' in each
+export const isDone = (each: Baking | AskedBake): each is Baking => 'machine' in each
 
 /** What is there is told of at once. */
 async function askForOne(

@@ -11,6 +11,7 @@ import type { MachineDefinition } from '../config.ts'
 import { BakeError, EXIT, messageOf } from '../errors.ts'
 import type { MachineOutcome } from '../events.ts'
 import { type BakeRequest, openBakeWorld } from './ami-world.ts'
+import { announceBake, announceFailedBake } from './announce.ts'
 import type { Project } from './project.ts'
 
 export type Baking = Bake & { seconds: number }
@@ -22,15 +23,38 @@ export interface AmiRequest extends BakeRequest {
   wait?: boolean
 }
 
-/** `bake ami`: bakes a release's machine images, or finds them, and tells the story; here one after the other. Those that nobody waits for are only asked for. */
-export async function bakeAmi(project: Project, ask: BakeAsk, request: AmiRequest): Promise<(Baking | AskedBake)[]> {
+export interface Bakings {
+  /** In bake.yaml's order: at least one. */
+  made: (Baking | AskedBake)[]
+  /** Why there are no more of them. */
+  failure?: unknown
+}
+
+/**
+ * `bake ami`: bakes a release's machine images, or finds them, and tells the story; here one after the other. Those that nobody waits for are only asked for. Throws
+ * when there is none.
+ */
+export async function bakeAmi(project: Project, ask: BakeAsk, request: AmiRequest): Promise<Bakings> {
   await using world = await openBakeWorld(project, request)
   if (project.aws && project.config.worker.bakes && !request.here) {
-    const { askWorkers } = await import('./ami-elsewhere.ts')
+    const { askWorkers, isDone } = await import('./ami-elsewhere.ts')
     const asked = await askWorkers(ask, world, request)
+    // Of what was made just now the worker tells.
+    for (const each of asked?.made ?? []) if (isDone(each) && each.status === 'found') await announceBake(each, project, request)
     if (asked) return asked
   }
-  return await eachVariant((variant) => bakeOne({ ...ask, variant }, world, request))
+  const made: Baking[] = []
+  try {
+    await eachVariant(async (variant) => {
+      const baking = await bakeOne({ ...ask, variant }, world, project, request)
+      made.push(baking)
+      return baking
+    })
+  } catch (failure) {
+    if (made.length === 0) throw failure
+    return { made, failure }
+  }
+  return { made }
 }
 
 /** Of `machine` and of each in its `also`, as the release's commit has it. */
@@ -44,8 +68,21 @@ async function eachVariant<T extends { plan?: { definition: MachineDefinition } 
   return made
 }
 
-const bakeOne = (ask: BakeAsk & { variant: number }, world: BakeWorld, request: BakeRequest): Promise<Baking> =>
-  telling(ask.variant, request, undefined, (tell) => bakeRelease(ask, { ...world, tell }))
+async function bakeOne(
+  ask: BakeAsk & { variant: number },
+  world: BakeWorld,
+  project: Project,
+  request: BakeRequest,
+): Promise<Baking> {
+  try {
+    const made = await telling(ask.variant, request, undefined, (tell) => bakeRelease(ask, { ...world, tell }))
+    await announceBake(made, project, request)
+    return made
+  } catch (error) {
+    if (!request.signal.aborted) await announceFailedBake(error, project, request)
+    throw error
+  }
+}
 
 /** Tells of one machine image: what happens, and what became of it. */
 export async function telling(

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import type { DeployWorld } from '../fleet/deploy-world.ts'
+import type { Deployment } from '../fleet/deployments.ts'
 import { GroupChanges } from '../io/autoscaling-changes.ts'
 import { AutoScaling } from '../io/autoscaling-client.ts'
 import { Groups } from '../io/autoscaling-groups.ts'
@@ -15,6 +16,7 @@ import { LoadBalancers } from '../io/load-balancers.ts'
 import { Ssm } from '../io/ssm.ts'
 import { SsmCommands } from '../io/ssm-commands.ts'
 import { SsmParameters } from '../io/ssm-parameters.ts'
+import { announceDeployment } from './announce.ts'
 import type { Project } from './project.ts'
 import { hasEndedHere, thisProcess, whoami } from './whoami.ts'
 
@@ -25,13 +27,17 @@ const EMULATED_POLL_MS = 100
 /** Of whoever takes the steps of a full deployment: a step of it takes minutes, and of a process that died on this machine it is known at once. */
 const LEASE_MS = 60_000
 
-export type OpenDeployWorld = DeployWorld & { groups: Groups; instances: Ec2Instances } & AsyncDisposable
+export interface OpenDeployWorld extends DeployWorld, AsyncDisposable {
+  groups: Groups
+  instances: Ec2Instances
+  /** `notify:` of bake.yaml, once a deployment has ended. Never throws. */
+  announce(deployment: Deployment): Promise<void>
+}
 
 /** Throws aws_missing (exit 2). */
-export async function openDeployWorld(
-  { aws, ledger, config }: Project,
-  { emit, signal }: { emit: Emit; signal: AbortSignal },
-): Promise<OpenDeployWorld> {
+export async function openDeployWorld(project: Project, request: { emit: Emit; signal: AbortSignal }): Promise<OpenDeployWorld> {
+  const { aws, ledger, config } = project
+  const { emit, signal } = request
   if (!aws)
     throw refused('aws_missing', 'stacks of auto-scaling groups need aws: in bake.yaml, which says in which region they are', {
       next: 'add aws: (docs/aws-setup.md), or use a stack with local: true',
@@ -58,6 +64,7 @@ export async function openDeployWorld(
     signal,
     sleep: (ms, until) => sleep(ms, undefined, { signal: until }),
     tell: (level, text) => emit({ type: 'notice', level, text }),
+    announce: (deployment) => announceDeployment(deployment, project, request),
     async [Symbol.asyncDispose]() {
       await Promise.all([scaling, ec2, ssm, balancers].map((each) => each[Symbol.asyncDispose]()))
     },

@@ -100,14 +100,18 @@ export async function prepareRollback(
     const { deployment } = way
     if (way.kind === 'done') return { done: deployment, go: async () => deployment }
     if (way.kind === 'follow') return { open: deployment, go: () => finish(deployment, world) }
-    return { open: deployment, turns: true, go: async () => checkTurned(await turnRound(deployment, world)) }
+    const turned = () => told(deployment, () => turnRound(deployment, world), world)
+    return { open: deployment, turns: true, go: async () => checkTurned(await turned()) }
   })
 }
 
 /** Throws migrate_begun or deploy_past_return (exit 2) before anybody is asked. */
 function turning(open: Full, undone: boolean, world: OpenDeployWorld): Steps {
   if (!undone && !goesBack(open) && !canGoBack(open)) throw cannotGoBack(open)
-  const go = async () => checkTurned(await turnRound(undone ? await answer(open, false, world) : open, world))
+  const go = async () => {
+    const at = undone ? await answer(open, false, world) : open
+    return checkTurned(await told(at, () => turnRound(at, world), world))
+  }
   return { open, turns: true, go }
 }
 
@@ -151,9 +155,22 @@ async function planned(ask: DeployAsk, world: OpenDeployWorld): Promise<Steps> {
 }
 
 async function finish(deployment: Deployment, world: OpenDeployWorld): Promise<Deployment> {
-  const ended = await runDeployment(deployment, world)
+  const ended = await told(deployment, () => runDeployment(deployment, world), world)
   checkDeployed(ended)
   return ended
+}
+
+/** Whichever way it ends, `notify:` is told. */
+async function told(deployment: Deployment, run: () => Promise<Deployment>, world: OpenDeployWorld): Promise<Deployment> {
+  try {
+    const ended = await run()
+    await world.announce(ended)
+    return ended
+  } catch (error) {
+    const left = await newest(world.ledger, deployment.document.stack).catch(() => undefined)
+    if (left?.n === deployment.n) await world.announce(left)
+    throw error
+  }
 }
 
 function checkTurned(deployment: Deployment): Deployment {
@@ -169,6 +186,8 @@ function checkTurned(deployment: Deployment): Deployment {
 async function openDeployment(world: OpenDeployWorld, stack: string): Promise<Deployment | undefined> {
   const last = await newest(world.ledger, stack)
   const settled = last && (await settle(last, world))
+  // An end that nobody watched, or whose watcher was killed before he told of it.
+  if (settled?.ended) await world.announce(settled)
   return settled?.ended ? undefined : settled
 }
 
@@ -194,11 +213,12 @@ async function targetOf(project: Project, release: string, wanted: Wanted): Prom
   const found = before && pick(before, template)
   if (found) return found
   if (wanted.bake) {
-    await bakeAmi(
+    const { failure } = await bakeAmi(
       project,
       { release, verify: true, rebake: false, keepFailed: false, makeDefault: false },
       { ...wanted.request, refreshBase: false },
     )
+    if (failure !== undefined) throw failure
     const after = await look()
     const baked = after && pick(after, template)
     if (baked) return baked

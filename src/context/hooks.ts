@@ -3,32 +3,29 @@ import type { HookUrl, NotifyDefinition } from '../config.ts'
 import { BakeError, refused } from '../errors.ts'
 import { sendToQueue } from '../io/notice-queue.ts'
 import { parseWebhookSecrets, postWebhook } from '../io/webhook.ts'
-import { noticeOf } from '../jobs/notify.ts'
-import { slackMessage } from '../jobs/notify-slack.ts'
-import type { BuildRecord } from '../jobs/records.ts'
 import { Redactor } from '../jobs/redact.ts'
-import type { Hook } from '../jobs/tell.ts'
+import type { Hook, Told } from '../jobs/tell.ts'
 
 /**
- * The entries of `notify:` in the worker's own bake.yaml: never those of the commit that is built, which could send what they are told anywhere. Variables
- * are read when they are used, because on one machine a client may hand them over later.
+ * The entries of `notify:` in the bake.yaml of whoever tells: never those of the commit that is built, which could send what they are told anywhere.
+ * Variables are read when they are used, because on one machine a client may hand them over to its worker later.
  */
 export const openHooks = (notify: readonly NotifyDefinition[], env: NodeJS.ProcessEnv): Hook[] =>
   notify.map((definition, at) => {
     const name = `notify.${at} (${Object.keys(definition.to)[0]})`
-    return { definition, name, send: (record, signal) => send(definition.to, record, env, signal) }
+    return { definition, name, send: (told, signal) => send(definition.to, told, env, signal) }
   })
 
-async function send(to: NotifyDefinition['to'], record: BuildRecord, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<void> {
+async function send(to: NotifyDefinition['to'], told: Told, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<void> {
   if ('slack' in to) {
     const url = urlOf(to.slack, env)
-    return withoutSecrets([url], () => postWebhook({ url, body: JSON.stringify(slackMessage(record)), signal }))
+    return withoutSecrets([url], () => postWebhook({ url, body: JSON.stringify(told.slack), signal }))
   }
-  const notice = noticeOf(record)
+  const { notice, group } = told
   const body = JSON.stringify(notice)
   if ('sqs' in to) {
     const { id, type } = notice
-    return sendToQueue({ ...parseQueue(to.sqs)!, id, type, group: record.image, body, signal })
+    return sendToQueue({ ...parseQueue(to.sqs)!, id, type, group, body, signal })
   }
   const url = urlOf(to.webhook, env)
   const text = variable(to.secretEnv, env)
@@ -51,7 +48,7 @@ function urlOf(source: HookUrl, env: NodeJS.ProcessEnv): string {
 function variable(name: string, env: NodeJS.ProcessEnv): string {
   const value = env[name]?.trim()
   if (value) return value
-  throw refused('webhook_variable_unset', `${name} is not set where this worker runs`, { next: `set ${name}` })
+  throw refused('webhook_variable_unset', `${name} is not set where bake runs`, { next: `set ${name}` })
 }
 
 /** What a server answers is shown, and may repeat what it was sent. */

@@ -12,6 +12,7 @@ import type { ImageWorld } from '../image/world.ts'
 import type { MachineJob } from '../jobs/job.ts'
 import type { Handlers } from '../jobs/loop.ts'
 import { openBakeWorld } from './ami-world.ts'
+import { announceBake, announceFailedBake } from './announce.ts'
 import type { Incarnation } from './image-world.ts'
 import type { Commits, Project } from './project.ts'
 import { listWorld } from './releases.ts'
@@ -21,7 +22,7 @@ import type { WorkerLife } from './worker-life.ts'
 
 /** Takes machine jobs. */
 export function machineHandler(
-  options: Pick<WorkerOptions, 'project' | 'drain' | 'onProblem'>,
+  options: Options,
   me: Me,
   images: Pick<ImageWorld, 'source'>,
   life: Pick<WorkerLife, 'job'>,
@@ -33,6 +34,8 @@ export function machineHandler(
     return life.job(subject, tools, () => bakeMachineJob(job, world, tools))
   }
 }
+
+type Options = Pick<WorkerOptions, 'project' | 'drain' | 'onProblem' | 'abort'>
 
 /** What runs of a worker that was killed left on its disk, where nobody else would find it: one pass marks, the next deletes. */
 async function tidy({ project, drain, onProblem }: Pick<WorkerOptions, 'project' | 'drain' | 'onProblem'>): Promise<void> {
@@ -49,11 +52,7 @@ async function tidy({ project, drain, onProblem }: Pick<WorkerOptions, 'project'
 type Me = Pick<Incarnation, 'name' | 'settings' | 'watch'>
 
 /** Everything that a machine job needs of this worker: its commit comes from the mirror that images are built from. */
-function machineJobWorld(
-  { project, onProblem }: Pick<WorkerOptions, 'project' | 'onProblem'>,
-  me: Me,
-  images: Pick<ImageWorld, 'source'>,
-): MachineJobWorld {
+function machineJobWorld({ project, onProblem, abort }: Options, me: Me, images: Pick<ImageWorld, 'source'>): MachineJobWorld {
   return {
     ledger: project.ledger,
     worker: me.name,
@@ -61,9 +60,21 @@ function machineJobWorld(
     timeoutMs: me.settings.buildTimeoutMs,
     onProblem,
     onRecord: (record, takenFrom) => me.watch.record(record, takenFrom),
+    async announce(ended) {
+      const request = { emit: problems(onProblem), signal: abort }
+      if ('bake' in ended) await announceBake(ended.bake, project, request)
+      else await announceFailedBake(ended.error, project, request)
+    },
     open: (job, run) => openJob(job, run, project, me.name, images),
   }
 }
+
+/** Of telling, all that is told is what went wrong. */
+const problems =
+  (onProblem: (text: string) => void): Emit =>
+  (event) => {
+    if (event.type === 'notice') onProblem(event.text)
+  }
 
 async function openJob(
   job: MachineJob,

@@ -1,4 +1,5 @@
 import { findRelease, type ListedRelease, type ListWorld, listReleases } from '../ami/list.ts'
+import { type RunsOn, whereRuns } from '../fleet/where.ts'
 import { openShelves, type Shelves } from './ami-shelf.ts'
 import type { Project } from './project.ts'
 
@@ -16,6 +17,17 @@ export async function releasesOf(project: Project, signal: AbortSignal) {
 }
 
 /** `bake release`: throws bad_release or unknown_release (exit 2). */
+export async function releaseShown(
+  project: Project,
+  name: string,
+  signal: AbortSignal,
+): Promise<ListedRelease & { on: RunsOn[] }> {
+  const found = await releaseNamed(project, name, signal)
+  const stacks = project.config.stacks.map((stack) => stack.name)
+  return { ...found, on: await whereRuns(found.release, stacks, project.ledger) }
+}
+
+/** Throws bad_release or unknown_release (exit 2). */
 export async function releaseNamed(project: Project, name: string, signal: AbortSignal): Promise<ListedRelease> {
   await using world = listWorld(project, signal)
   return await findRelease(name, world)

@@ -44,7 +44,9 @@ export async function swap(request: SwapRequest): Promise<SwapResult> {
   for (const { name, envFrom } of services)
     if (envFrom.length > 0)
       emit({ type: 'notice', level: 'info', text: `${name}  env_from is not read on this machine: proof.env stands in` })
-  const swapped = await swapLocal(runnable, request, { ...held.world, emit, signal })
+  // Only who swaps all of it sees what is no part of it any more.
+  const known = request.images.length === 0 ? { known: services.map(({ name }) => name) } : {}
+  const swapped = await swapLocal(runnable, { atomic: request.atomic, ...known }, { ...held.world, emit, signal })
   const failure = swapFailed(stack, swapped)
   return { done: { stack, commit, services: swapped }, ...(failure && { failure }) }
 }

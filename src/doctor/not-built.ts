@@ -1,14 +1,7 @@
-import { LATER_EVENTS } from '../config/notify-definition.ts'
 import type { Config } from '../config.ts'
-
-/** What machine images and deploys will tell. */
-const LATER = new Set<string>(LATER_EVENTS)
 
 /** The parts of a bake.yaml that are checked but that no code serves yet. Shrinks as bake grows. */
 export function notBuiltYet(config: Config): string[] {
-  const parts: [string, boolean][] = [
-    ['machine.baker: direct', config.machine?.baker === 'direct'],
-    ['notify on baked, deployed, rolled-back', config.notify.some(({ on }) => on.some((event) => LATER.has(event)))],
-  ]
+  const parts: [string, boolean][] = [['machine.baker: direct', config.machine?.baker === 'direct']]
   return parts.filter(([, used]) => used).map(([name]) => name)
 }

@@ -1,3 +1,9 @@
+export const LABELS = { project: 'bake.project', stack: 'bake.stack', service: 'bake.service', run: 'bake.run' } as const
+/** What the one before is called while its successor has to show that it is well. */
+export const BEFORE = '.before'
+/** From SIGTERM to SIGKILL. */
+export const STOP_SECONDS = 10
+
 /** A container of a stack, as the engine tells of it. */
 export interface Container {
   name: string

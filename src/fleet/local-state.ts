@@ -1,5 +1,4 @@
-import type { Containers } from './containers.ts'
-import { BEFORE, LABELS } from './swap-local.ts'
+import { BEFORE, type Containers, LABELS } from './containers.ts'
 
 /** A service of a stack on this machine. */
 export interface ServiceState {

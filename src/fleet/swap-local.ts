@@ -2,14 +2,11 @@ import { imageOf, localRun, type RunnableService, withinSeconds } from '../docke
 import { type BakeError, failed, messageOf, refused } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { sha256 } from '../names.ts'
-import type { Container, Containers, Network } from './containers.ts'
+import { BEFORE, type Container, type Containers, LABELS, type Network, STOP_SECONDS } from './containers.ts'
 import { fault } from './health.ts'
+import { removeLeft, startLeft, stopLeft } from './left.ts'
 import { inOrder } from './order.ts'
 
-export const LABELS = { project: 'bake.project', stack: 'bake.stack', service: 'bake.service', run: 'bake.run' } as const
-/** What the one before is called while its successor has to show that it is well. */
-export const BEFORE = '.before'
-const STOP_SECONDS = 10
 const POLL_MS = 100
 const LAST_LINES = 20
 
@@ -38,14 +35,16 @@ export interface Swapped {
 
 /**
  * Replaces containers of a stack on this machine, one service after the other in their order, each back to what it was when the new one isn't well. `atomic`:
- * all of them, when one isn't. What a swap that was killed left half done is undone first. The caller holds the stack's lock.
+ * all of them, when one isn't. What a swap that was killed left half done is undone first. `known`: names of all services that there are; containers of others
+ * stop, and go when everything is well. The caller holds the stack's lock.
  */
 export async function swapLocal(
   services: RunnableService[],
-  { atomic }: { atomic: boolean },
+  { atomic, known }: { atomic: boolean; known?: string[] },
   world: SwapWorld,
 ): Promise<Swapped[]> {
   await undoInterrupted(services, world)
+  const left = await stopLeft(known, world)
   const done: Swapped[] = []
   const replaced: RunnableService[] = []
   let stop = false
@@ -61,9 +60,13 @@ export async function swapLocal(
   } catch (error) {
     // Stopped, or the engine fails: what was swapped is well and stays, unless all or nothing was asked for.
     await settle(replaced, atomic, world)
+    await startLeft(left, world)
     throw error
   }
   await settle(replaced, stop, world)
+  // One of them may be what a service that isn't well was called before.
+  if (done.some(({ why }) => why !== undefined)) await startLeft(left, world)
+  else await removeLeft(left, world)
   if (!stop) return done
   return Promise.all(
     done.map(async (one) => {

@@ -19,7 +19,7 @@ const NEVER_PROXIED = 'localhost,127.0.0.1,[::1],::1'
 
 export interface AwsPlace {
   /** The SDK's name of the service, as in AWS_ENDPOINT_URL_<NAME>. */
-  service: 'Auto Scaling' | 'EC2' | 'ECR' | 'Elastic Load Balancing v2' | 'S3' | 'SNS' | 'SQS' | 'SSM' | 'STS'
+  service: 'Auto Scaling' | 'EBS' | 'EC2' | 'ECR' | 'Elastic Load Balancing v2' | 'S3' | 'SNS' | 'SQS' | 'SSM' | 'STS'
   region: string
   /** `http://127.0.0.1:PORT` of this machine's own emulator. Else AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL or the profile's, else AWS. */
   endpoint?: string | undefined

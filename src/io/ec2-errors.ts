@@ -18,6 +18,7 @@ export interface Ec2Call {
 const SERVICES = {
   ec2: 'EC2',
   autoscaling: 'Auto Scaling',
+  ebs: 'EBS direct APIs',
   elasticloadbalancing: 'Elastic Load Balancing',
   ssm: 'Systems Manager',
 } as const

@@ -11,6 +11,8 @@ export interface InstanceRequest {
   subnet: string
   group: string
   userData: Buffer
+  /** Of a second volume, which goes with the instance too. */
+  dataSnapshot?: string
   httpTokens: 'optional' | 'required'
   hopLimit: number
   tags: Ec2Tags
@@ -45,6 +47,8 @@ const NO_TYPE = new Set(['InvalidInstanceType'])
 /** The newest output can be had of Nitro types only: others are asked for what was posted when their state changed. */
 const NOT_LATEST = new Set(['UnsupportedOperation', 'InvalidParameterValue', 'Unsupported', 'InvalidParameterCombination'])
 const PAGE = 1_000
+/** https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html; the machine may see it by another name. */
+const DATA_DEVICE = '/dev/sdf'
 
 /** The instances of one region. Errors: see ec2-errors.ts. */
 export class Ec2Instances {
@@ -97,7 +101,12 @@ export class Ec2Instances {
           NetworkInterfaces: [
             { DeviceIndex: 0, SubnetId: subnet, Groups: [group], AssociatePublicIpAddress: false, DeleteOnTermination: true },
           ],
-          BlockDeviceMappings: [{ DeviceName: request.rootDevice, Ebs: { DeleteOnTermination: true } }],
+          BlockDeviceMappings: [
+            { DeviceName: request.rootDevice, Ebs: { DeleteOnTermination: true } },
+            ...(request.dataSnapshot === undefined
+              ? []
+              : [{ DeviceName: DATA_DEVICE, Ebs: { SnapshotId: request.dataSnapshot, DeleteOnTermination: true } }]),
+          ],
           UserData: request.userData.toString('base64'),
           InstanceInitiatedShutdownBehavior: 'terminate',
           MetadataOptions: { HttpTokens: request.httpTokens, HttpPutResponseHopLimit: request.hopLimit },

@@ -14,9 +14,14 @@ const WORDS: Partial<Record<BuildRecord['status'], string>> = {
 }
 /** A section holds 3,000 characters. */
 const LOG_CHARS = 2_500
-const SHORT_COMMIT = 12
+export const SHORT_COMMIT = 12
 
-export function slackMessage(record: BuildRecord): { text: string; blocks: object[] } {
+export interface SlackMessage {
+  text: string
+  blocks: object[]
+}
+
+export function slackMessage(record: BuildRecord): SlackMessage {
   const { project, image, status, commit, branch, failure } = record
   const seconds = record.startedAt === undefined ? undefined : ((record.endedAt ?? record.startedAt) - record.startedAt) / 1000
   const where = `\`${commit.slice(0, SHORT_COMMIT)}\`${branch === undefined ? '' : ` on ${code(branch)}`}`
@@ -29,6 +34,21 @@ export function slackMessage(record: BuildRecord): { text: string; blocks: objec
     ...(record.worker === undefined ? [] : [`worker ${plain(record.worker)}`]),
     failure ? `\`bake logs ${record.build}\`` : `build ${record.build}`,
   ].join(' · ')
+  return slackPost({ summary, reason, log, details })
+}
+
+/** In mrkdwn. `log`: a block of code, or ''. */
+export function slackPost({
+  summary,
+  reason,
+  log = '',
+  details,
+}: {
+  summary: string
+  reason?: string | undefined
+  log?: string
+  details: string
+}): SlackMessage {
   const parts = [summary, ...(reason ? [reason] : []), ...(log === '' ? [] : [log])]
   return {
     text: [...parts, details].join('\n'),
@@ -41,7 +61,7 @@ export function slackMessage(record: BuildRecord): { text: string; blocks: objec
 }
 
 /** The last lines that fit, in a block of code. */
-function excerpt(lines: string[]): string {
+export function excerpt(lines: string[]): string {
   const kept: string[] = []
   let chars = 0
   for (const line of lines.toReversed()) {
@@ -54,11 +74,11 @@ function excerpt(lines: string[]): string {
 }
 
 /** Slack's control characters: https://docs.slack.dev/messaging/formatting-message-text */
-const plain = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
+export const plain = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
 
-const code = (text: string): string => `\`${plain(text).replaceAll('`', "'")}\``
+export const code = (text: string): string => `\`${plain(text).replaceAll('`', "'")}\``
 
-function duration(seconds: number): string {
+export function duration(seconds: number): string {
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`
   const minutes = Math.floor(seconds / 60)
   return `${minutes} min ${String(Math.round(seconds - minutes * 60)).padStart(2, '0')} s`

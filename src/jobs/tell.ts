@@ -7,8 +7,17 @@ import type { Ledger } from '../io/ledger.ts'
 import { BUILD_ID_PATTERN, keys } from '../names.ts'
 import { isAlive } from './heartbeat.ts'
 import type { Tools, Verdict } from './loop.ts'
-import { wants } from './notify.ts'
+import { type Notice, noticeOf, wants } from './notify.ts'
+import { type SlackMessage, slackMessage } from './notify-slack.ts'
 import { type BuildRecord, ENDED, read, readBuild } from './records.ts'
+
+/** One end of something, in each of the ways that it is told. */
+export interface Told {
+  notice: Notice
+  slack: SlackMessage
+  /** What a FIFO queue keeps in order. */
+  group: string
+}
 
 /** One entry of `notify:`, ready to be used. */
 export interface Hook {
@@ -16,7 +25,7 @@ export interface Hook {
   /** For people, without anything secret. */
   name: string
   /** One try, bounded in time. Throws the world's errors for what another try may mend, other errors for what it can't. */
-  send(record: BuildRecord, signal: AbortSignal): Promise<void>
+  send(told: Told, signal: AbortSignal): Promise<void>
 }
 
 export interface TellWorld {
@@ -110,9 +119,10 @@ export class Teller {
   /** A worker that is leaving tries once more and leaves the rest to another; one that is killed off stops at once. */
   async #send(hook: Hook, record: BuildRecord, { drain, abort }: Tools): Promise<'told' | 'stopped' | 'given up'> {
     const pauses = this.#world.pausesMs ?? PAUSES_MS
+    const told = { notice: noticeOf(record), slack: slackMessage(record), group: record.image }
     for (let tries = 1; ; tries++) {
       try {
-        await hook.send(record, abort)
+        await hook.send(told, abort)
         return 'told'
       } catch (error) {
         if (abort.aborted || (drain.aborted && isWorlds(error))) return 'stopped'

@@ -1,4 +1,4 @@
-import type { Place } from './policies-machine.ts'
+import { type Place, tell } from './policies-machine.ts'
 import { allow, type Policy, type Statement } from './policy.ts'
 import type { SetupDeploy } from './types.ts'
 
@@ -6,7 +6,7 @@ import type { SetupDeploy } from './types.ts'
 export type DeployRole = 'deployer'
 
 /** Beats: of whoever takes the steps of a full deployment. */
-const DEPLOYED = ['beats/', 'deployment-steps/', 'deployments/', 'swaps/']
+const DEPLOYED = ['beats/', 'deployment-steps/', 'deployments/', 'notices/', 'swaps/']
 /** Have no permissions by resource: https://docs.aws.amazon.com/service-authorization/latest/reference/ */
 const LOOK = [
   'autoscaling:DescribeAutoScalingGroups',
@@ -57,6 +57,7 @@ export const deployPolicies = ({ region, project, groups }: SetupDeploy, place: 
     allow('TagLaunched', ['ec2:CreateTags'], [`arn:${partition}:ec2:${region}:${account}:*/*`], {
       StringEquals: { 'ec2:CreateAction': 'RunInstances' },
     }),
+    ...tell(place),
   ]
   return { deployer: { Version: '2012-10-17', Statement } }
 }

@@ -12,12 +12,14 @@ export interface Place {
   account: string
   /** ARNs of the ledger's documents below each prefix. */
   ledger(prefixes: string[]): string[]
+  /** ARNs of the queues that `notify:` names. */
+  noticeQueues: string[]
 }
 
 /** What `bake ami` and `bake prune` write into the ledger. Claims of images are beside those of machines. */
-const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'release-machines/', 'releases/']
+const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'notices/', 'release-machines/', 'releases/']
 const PRUNED = ['claims/', 'prunes/']
-const FOUND = ['bases/', 'release-machines/', 'releases/']
+const FOUND = ['bases/', 'notices/', 'release-machines/', 'releases/']
 
 /** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html: what has no permissions by resource. */
 const LOOK = {
@@ -44,6 +46,7 @@ const LOOK = {
     'ec2:DescribeLaunchTemplates',
     'ec2:DescribeRouteTables',
     'ec2:DescribeSecurityGroups',
+    'ec2:DescribeSnapshots',
     'ec2:DescribeSubnets',
     'ec2:DescribeVpcs',
   ],
@@ -80,14 +83,24 @@ export function machinePolicies(
 ): Record<MachineRole, Policy> & Partial<Record<AskerRole, Policy>> {
   const document = (...statements: Statement[][]): Policy => ({ Version: '2012-10-17', Statement: statements.flat() })
   return {
-    baker: document(builder(machine, place), registration(machine, place), templates(machine, place), key(machine, place)),
+    baker: document(
+      builder(machine, place),
+      registration(machine, place),
+      templates(machine, place),
+      key(machine, place),
+      tell(place),
+    ),
     prover: document(prover(machine, place)),
     pruner: document(pruner(machine, place)),
-    ...(machine.bakes && { asker: document(asker(machine, place), templates(machine, place)) }),
+    ...(machine.bakes && { asker: document(asker(machine, place), templates(machine, place), tell(place)) }),
   }
 }
 
 const look = (role: MachineRole | AskerRole): Statement => allow('Look', [...LOOK[role]], ['*'])
+
+/** Who bakes or deploys tells of it. */
+export const tell = ({ noticeQueues }: Place): Statement[] =>
+  noticeQueues.length === 0 ? [] : [allow('Tell', ['sqs:GetQueueUrl', 'sqs:SendMessage'], noticeQueues)]
 
 const owned = ({ partition, account }: Place, region: string, kinds: string[]): string[] =>
   kinds.map((kind) => `arn:${partition}:ec2:${region}:${account}:${kind}/*`)
@@ -161,6 +174,7 @@ function key({ kmsKey, region, copies }: SetupMachine, { partition, account }: P
 function prover(machine: SetupMachine, place: Place): Statement[] {
   const { region, copies, project } = machine
   const made = ['instance', 'network-interface', 'volume']
+  const snapshots = unowned(place, [region], ['snapshot'])
   const launched = { StringEquals: { 'ec2:CreateAction': 'RunInstances', 'aws:RequestTag/bake:project': project } }
   return [
     look('prover'),
@@ -169,6 +183,9 @@ function prover(machine: SetupMachine, place: Place): Statement[] {
     allow('TagNew', ['ec2:CreateTags'], owned(place, region, made), launched),
     allow('Proof', ['ec2:GetConsoleOutput', 'ec2:TerminateInstances'], owned(place, region, ['instance']), ofProject(machine)),
     allow('RequireImdsV2', ['ec2:ModifyImageAttribute'], unowned(place, [region], ['image']), ofProject(machine)),
+    // Stand-ins (services.*.proof.with) come as a volume: https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html
+    allow('StartStandIns', ['ebs:StartSnapshot'], snapshots, { StringEquals: { 'aws:RequestTag/bake:project': project } }),
+    allow('PutStandIns', ['ebs:CompleteSnapshot', 'ebs:PutSnapshotBlock', 'ec2:DeleteSnapshot'], snapshots, ofProject(machine)),
     allow('TagProven', ['ec2:CreateTags'], unowned(place, [region, ...copies]), ofProject(machine)),
   ]
 }

@@ -35,7 +35,8 @@ export function policiesFor(target: SetupTarget): Policies {
     Statement: statements.flat().filter((each) => each !== undefined && each.Resource.length > 0) as Statement[],
   })
   const images = ecr ? names.repositories(ecr, ecr.images) : []
-  const place = { ...names.place, ledger: (prefixes: string[]) => (aws ? names.objects(aws, prefixes) : []) }
+  const noticeQueues = aws?.noticeQueues ?? []
+  const place = { ...names.place, noticeQueues, ledger: (prefixes: string[]) => (aws ? names.objects(aws, prefixes) : []) }
   const all = ecr ? names.repositories(ecr, [...ecr.images, ecr.cache]) : []
   return {
     person: document(aws && person(aws, names), ecr && [TOKEN, allow('Images', PULL, images)]),

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Bake, bakeRelease } from '../../src/ami/bake.ts'
@@ -10,6 +10,7 @@ import { expectError } from '../support/bad-input.ts'
 import { type BakeResult, runBake } from '../support/bake.ts'
 import { ASK, MACHINE_FILES, makeBakeWorld } from '../support/bake-world.ts'
 import { makeDisk } from '../support/disk-maker.ts'
+import { startHookServer } from '../support/hook-server.ts'
 import { startRegistry } from '../support/registry.ts'
 import { makeRepo, type TestRepo } from '../support/repo.ts'
 
@@ -27,6 +28,12 @@ beforeAll(async () => {
   await using other = await makeBakeWorld({ dir: repo.dir, registry: registry.host })
   const { images, registry: client, baker, prover } = other
   made = await bakeRelease(ASK, { ...real, images, registry: client, baker, prover })
+  // The same, and one more that there is no base for.
+  const also = '  also: [{ base: { disk: second.raw } }]\n  services:'
+  await repo.commit({ 'bake.yaml': String(MACHINE_FILES['bake.yaml']).replace('  services:', also) })
+  await repo.git('tag', 'both')
+  await bakeRelease({ ...ASK, release: 'both' }, { ...real, images, registry: client, baker, prover })
+  await repo.commit({ 'bake.yaml': String(MACHINE_FILES['bake.yaml']) })
 })
 afterAll(async () => {
   await stopHost(join(repo.dir, '.bake'))
@@ -61,6 +68,33 @@ test('a name for the commit that was baked is found too, and recorded', async ()
   const sha = made.plan.release.commit.slice(0, 9)
   const { stdout, stderr } = await bake('ami', '--release', 'final', '--sha', sha, '--dry-run')
   expect(stdout, stderr).toMatch(/web {2}build: nobody has published it\nmachine {2}build images, then bake/)
+})
+
+test('whoever finds a machine image that nobody was told of tells of it, once', async () => {
+  await using server = await startHookServer()
+  const env = { HOOK: `${server.url}/hook`, HOOK_SECRET: `whsec_${Buffer.alloc(32, 3).toString('base64')}` }
+  const yaml = String(MACHINE_FILES['bake.yaml'])
+  await writeFile(
+    join(repo.dir, 'bake.yaml'),
+    `${yaml}notify:\n  - { webhook_env: HOOK, secret_env: HOOK_SECRET, on: [baked] }\n  - { slack_env: HOOK, on: [deployed] }\n`,
+  )
+  for (let n = 0; n < 2; n++)
+    expect(await runBake(['ami', '--release', 'v1'], { cwd: repo.dir, env })).toMatchObject({ code: 0, stdout: `${disk()}\n` })
+  await writeFile(join(repo.dir, 'bake.yaml'), yaml)
+  expect(server.calls).toHaveLength(1)
+  expect(server.calls[0]!.headers['webhook-id']).toBe(`bake_${made.build}_baked`)
+  expect(JSON.parse(server.calls[0]!.body)).toMatchObject({
+    type: 'machine.baked',
+    data: { release: 'v1', image: disk(), architecture: 'amd64', proven: true, services: [{ service: 'web' }] },
+  })
+})
+
+test('when the second of two machine images fails, the first is on stdout all the same', async () => {
+  const { code, stdout, stderr } = await bake('ami', '--release', 'both')
+  expect({ code, stdout }, stderr).toEqual({ code: 2, stdout: `${disk()}\n` })
+  expect(stderr).toMatch(/second\.raw does not exist/)
+  const json = JSON.parse((await bake('ami', '--release', 'both', '--json')).stdout)
+  expect(json).toMatchObject({ release: 'both', status: 'found', image: { path: disk() }, error: { code: 'disk_missing' } })
 })
 
 test('bake render writes what was baked with', async () => {

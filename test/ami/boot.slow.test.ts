@@ -343,6 +343,21 @@ describe.skipIf(!canMount)('on a machine, as root,', () => {
       expect(files.get('left')).toBe('/run/bake')
     })
 
+    test('comes on EC2 on a volume that is known by its first bytes', async () => {
+      const files = await start(`
+        mkdir -p /run/sys/class/dmi/id /run/sys/block/{loop0,nvme0n1,nvme1n1} /run/dev
+        echo 'Amazon EC2' >/run/sys/class/dmi/id/sys_vendor
+        head -c 4096 /dev/zero >/run/dev/nvme0n1
+        tar -cf /run/dev/nvme1n1 /etc/passwd 2>/dev/null
+        cp -a /dev/null /run/dev/
+        ln -s /proc/self/fd /run/dev/fd
+        mount --bind /run/sys /sys
+        mount --bind /run/dev /dev
+        says load ''; says run id; says rm ''`)
+      expect(files.get('asked')).toContain('load\x02--quiet\x02--input\x02/dev/nvme1n1\x02')
+      expect(files.get('asked')!.match(/load/g)).toHaveLength(1)
+    })
+
     test('is told as the reason of those that lack it', async () => {
       const files = await start('true')
       expect(files.get('/run/bake/proof.hints/web')).toBe('stand-in db: its image is not here')

@@ -33,8 +33,8 @@ cp "$script" "$root/run/script"
 chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 bash -euo pipefail -c 'step() { bash -euo pipefail "/run/bake-bake/steps/$1.sh"; }; . /run/script'
 `
 
-/** A small ext4 disk with a root on it, as one that is changed in a chroot: no system runs there. Needs root. */
-export function makeDiskRoot(rendered: Rendered, sizeMiB = 48): DiskRoot {
+/** A small disk with a root on it, as one that is changed in a chroot: no system runs there. Needs root. */
+export function makeDiskRoot(rendered: Rendered, sizeMiB = 48, mkfs = 'mkfs.ext4 -q -F'): DiskRoot {
   const dir = mkdtempSync(join(tmpdir(), 'bake-disk-root-'))
   const [disk, root, kit, script] = ['disk.img', 'root', 'kit', 'script'].map((name) => join(dir, name)) as [
     string,
@@ -47,7 +47,7 @@ export function makeDiskRoot(rendered: Rendered, sizeMiB = 48): DiskRoot {
     mkdirSync(dirname(join(kit, path)), { recursive: true })
     writeFileSync(join(kit, path), text, { mode })
   }
-  const made = spawnSync('sh', ['-c', 'truncate --size="$2"M "$1" && mkfs.ext4 -q -F "$1"', 'sh', disk, String(sizeMiB)], {
+  const made = spawnSync('sh', ['-c', `truncate --size="$2"M "$1" && ${mkfs} "$1"`, 'sh', disk, String(sizeMiB)], {
     encoding: 'utf8',
   })
   if (made.status !== 0) throw new Error(made.stderr)

@@ -90,6 +90,13 @@ const depth = async () => {
   return [visible, inFlight, delayed]
 }
 const dead = async () => (await queue.depth()).dead
+/** A moment after the record's end, which is told first. */
+const buried = () =>
+  waitFor(async () => ((await dead()) === 1 ? true : undefined), {
+    what: 'the job among the dead letters',
+    deadlineMs: 10_000,
+    intervalMs: 20,
+  })
 const states = async (inputs: string) => (await readClaims(asker.ledger, inputs)).entries.map(({ state }) => state)
 const left = async (dir: string) => readdir(join(repo.dir, '.bake', dir), { recursive: true }).catch(() => [])
 
@@ -137,6 +144,14 @@ test('what is baked already is found by whoever asks, and nothing is queued', as
   expect(await depth()).toEqual([0, 0, 0])
 })
 
+test('the end of a bake is told once whoever asked can see it', async () => {
+  const asked = await ask()
+  const one = worker('one')
+  await ended(asked.build)
+  await emptied()
+  expect(one.announced).toEqual(['baked'])
+})
+
 test('asked for twice it is baked once: the other job waits without the slot, and finds it', async () => {
   const held = hold()
   const [first, second] = [await ask(), await ask()]
@@ -160,13 +175,14 @@ describe('a bake that fails', () => {
     const asked = await ask()
     const onOpen = (world: TestWorld) =>
       Object.assign(world, { before: () => Promise.reject(failed('bake_failed', 'setup: no such file')) })
-    worker('one', { onOpen })
+    const one = worker('one', { onOpen })
     const record = await ended(asked.build)
     expect(record).toMatchObject({ status: 'failed', failure: { code: 'bake_failed', exit: 3 } })
     await expect(bakedElsewhere(asked, record, asker)).rejects.toMatchObject({ code: 'bake_failed', exit: 3 })
     await emptied()
     expect(await dead()).toBe(0)
     expect(await readRelease(asker.ledger, 'v1')).toBeUndefined()
+    expect(one.announced).toEqual(['bake_failed'])
   })
 
   test('for the world’s reason is tried three times', async () => {
@@ -176,7 +192,9 @@ describe('a bake that fails', () => {
     const one = worker('one', { onOpen })
     expect(await ended(asked.build)).toMatchObject({ status: 'failed', failure: { code: 'ec2_unreachable' } })
     expect(one.worlds).toHaveLength(3)
-    expect(await dead()).toBe(1)
+    await buried()
+    // What is tried again is nobody's news.
+    expect(one.announced).toEqual(['ec2_unreachable'])
   })
 
   test('with five workers, none of which told of its end, is not begun a sixth time', async () => {
@@ -188,11 +206,7 @@ describe('a bake that fails', () => {
     expect(await ended(build)).toMatchObject({ status: 'failed', failure: { code: 'workers_lost', exit: 4 } })
     expect(one.worlds).toEqual([])
     expect(await states(plan.inputs)).toEqual([])
-    await waitFor(async () => ((await dead()) === 1 ? true : undefined), {
-      what: 'the dead letter',
-      deadlineMs: 30_000,
-      intervalMs: 20,
-    })
+    await buried()
   })
 
   test('of other inputs than the asker’s was asked for by another bake, or by nobody honest: nothing is baked', async () => {
@@ -205,7 +219,7 @@ describe('a bake that fails', () => {
     const one = worker('one')
     expect(await ended(other.build)).toMatchObject({ status: 'failed', failure: { code: 'inputs_mismatch', exit: 2 } })
     expect(one.worlds[0]!.baked).toEqual([])
-    expect(await dead()).toBe(1)
+    await buried()
     expect(await states(asked.plan.inputs)).toEqual([])
   })
 
@@ -217,11 +231,7 @@ describe('a bake that fails', () => {
     if (parsed.status !== 'ok' || parsed.job.kind !== 'machine') throw new Error(message!.body)
     await queue.send('machine', formatBody({ ...parsed.job, release: 'v2' }))
     const one = worker('one')
-    await waitFor(async () => ((await dead()) === 1 ? true : undefined), {
-      what: 'the dead letter',
-      deadlineMs: 30_000,
-      intervalMs: 20,
-    })
+    await buried()
     expect(one.worlds).toEqual([])
     expect(await readBuild(asker.ledger, asked.build)).toMatchObject({ status: 'queued' })
   })

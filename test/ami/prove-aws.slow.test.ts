@@ -1,12 +1,18 @@
+import { createHash } from 'node:crypto'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { CreateLaunchTemplateCommand, TerminateInstancesCommand } from '@aws-sdk/client-ec2'
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { BakeRun, MachineEvent, MachinePlan } from '../../src/ami/machine.ts'
 import { type AwsProofWorld, AwsProver } from '../../src/ami/prove-aws.ts'
 import { AwsProofNetwork } from '../../src/io/aws-proof-network.ts'
+import { Ebs } from '../../src/io/ebs.ts'
 import { Ec2 } from '../../src/io/ec2.ts'
 import { Ec2Images } from '../../src/io/ec2-images.ts'
 import { Ec2Instances } from '../../src/io/ec2-instances.ts'
 import { Ec2Network } from '../../src/io/ec2-network.ts'
+import { Ec2Snapshots } from '../../src/io/ec2-snapshots.ts'
 import { Ec2Templates } from '../../src/io/ec2-templates.ts'
 import { newBuildId } from '../../src/names.ts'
 import { desiredResources } from '../../src/setup/desired.ts'
@@ -19,6 +25,11 @@ const ELSEWHERE = 'eu-west-1'
 let world: TestEc2
 let aws: AwsProofWorld
 let told: MachineEvent[]
+let dir: string
+
+const MIB = 2 ** 20
+/** What `docker save` would have written: three blocks of EBS's, the second of zeros, the last not full. */
+const ARCHIVE = Buffer.concat([Buffer.alloc(MIB / 2, 'a tar'), Buffer.alloc(MIB / 2), Buffer.from('its end')])
 
 const worldOf = (region: string): AwsProofWorld => {
   const ec2 = new Ec2(region)
@@ -28,21 +39,32 @@ const worldOf = (region: string): AwsProofWorld => {
     network: new Ec2Network(ec2),
     templates: new Ec2Templates(ec2),
     imagesOf: (other) => new Ec2Images(new Ec2(other)),
+    standIns: async () => ({
+      save: (path) => writeFile(path, ARCHIVE),
+      writer: new Ebs(region),
+      snapshots: new Ec2Snapshots(ec2, { pollMs: 1 }),
+    }),
     pollMs: 5,
     postedWithinMs: 200,
   }
 }
 
 beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'bake-prove-aws-'))
   world = await startEc2()
   aws = worldOf(MOTO_REGION)
   const machine = { project: 'shop', region: MOTO_REGION, copies: [] }
   await new AwsProofNetwork(MOTO_REGION).create(desiredResources({ partition: 'aws', machine })[0]!)
 }, 180_000)
-afterAll(() => world?.[Symbol.asyncDispose]())
+afterAll(async () => {
+  await world?.[Symbol.asyncDispose]()
+  await rm(dir, { recursive: true })
+})
 beforeEach(() => {
   told = []
   world.gaps.denied.clear()
+  world.ebs.denied.clear()
+  world.ebs.fault = () => undefined
   world.gaps.changes.length = 0
   world.gaps.console = () => ''
   world.gaps.refuse = () => undefined
@@ -60,7 +82,7 @@ const bakedAmi = async () => {
 }
 const newRun = (signal = new AbortController().signal): BakeRun => ({
   id: newBuildId(),
-  dir: '/nonexistent',
+  dir,
   signal,
   tell: (event) => told.push(event),
 })
@@ -161,22 +183,63 @@ test('a zone without room is passed over', async () => {
   expect(form.get('NetworkInterface.1.SubnetId')).toBe(network.subnets[1]!.id)
 })
 
-test('what needs stand-ins can’t be asked of an AMI: that is said, and all else is proven', async () => {
+describe('stand-ins', () => {
   const db = { name: 'db', image: 'jobs-db', env: {} }
-  const services = [
-    serviceOf('web', { proof: { env: {}, with: [db], level: 'healthy' } }),
-    serviceOf('jobs', { after: ['web'] }),
-    serviceOf('page'),
-  ]
-  const failing = { type: 'service', name: 'web', state: 'failed', seconds: 60, digest: '', why: 'no db' }
-  world.gaps.console = () => say(begin, healthy('page'), failing, { ...failing, name: 'jobs' }, end(false))
-  const { boots } = await prove(await bakedAmi(), { plan: amiPlan({ services }) })
-  expect(boots[0]?.services.map(({ service }) => service)).toEqual(['page'])
-  const warnings = told.flatMap((event) => (event.type === 'note' && event.level === 'warning' ? [event.text] : []))
-  expect(warnings).toEqual([
-    expect.stringMatching(/^web needs stand-ins \(db\)/),
-    expect.stringMatching(/^jobs starts after web/),
-  ])
+  const services = [serviceOf('web', { proof: { env: {}, with: [db], level: 'healthy' } }), serviceOf('jobs', { after: ['web'] })]
+  const standIns = [{ image: 'jobs-db', repository: 'registry.example.com/shop/jobs-db', digest: digestOf('c') }]
+  const plan = { ...amiPlan({ services }), standIns }
+  const snapshots = () => world.gaps.store.all(MOTO_REGION).filter(({ volumeGib }) => volumeGib === 1)
+  const well = say(begin, healthy('web'), healthy('jobs'), end(true))
+
+  test('are on a volume of their own, made for the proof and gone after it', async () => {
+    let seen: ReturnType<typeof snapshots> = []
+    world.gaps.console = () => {
+      seen = snapshots()
+      return well
+    }
+    // Puts are refused now and then, and what was just made isn't seen at once.
+    let puts = 0
+    world.ebs.fault = ({ action }) =>
+      action === 'PutSnapshotBlock' && puts++ % 2 === 0 ? 'RequestThrottledException' : undefined
+    const proof = await prove(await bakedAmi(), { plan })
+    expect(proof.standIns).toEqual(['db'])
+    expect(proof.boots[0]?.services.map(({ service }) => service)).toEqual(['web', 'jobs'])
+    const blocks = [ARCHIVE.subarray(0, MIB / 2), Buffer.concat([ARCHIVE.subarray(MIB), Buffer.alloc(MIB / 2 - 7)])]
+    const digest = (data: Buffer) => createHash('sha256').update(data).digest('hex')
+    expect(seen.map(({ state, blocks }) => [state, ...blocks])).toEqual([
+      ['completed', [0, digest(blocks[0]!)], [2, digest(blocks[1]!)]],
+    ])
+    expect(Object.fromEntries(started()!.form)).toMatchObject({
+      'BlockDeviceMapping.2.DeviceName': '/dev/sdf',
+      'BlockDeviceMapping.2.Ebs.SnapshotId': seen[0]!.id,
+      'BlockDeviceMapping.2.Ebs.DeleteOnTermination': 'true',
+    })
+    expect(snapshots()).toEqual([])
+  })
+
+  test('are gone when the proof fails', async () => {
+    const failing = { type: 'service', name: 'web', state: 'failed', seconds: 60, digest: '', why: 'stand-in db: not healthy' }
+    world.gaps.console = () => say(begin, failing, healthy('jobs'), end(false))
+    await expect(prove(await bakedAmi(), { plan })).rejects.toMatchObject({
+      code: 'proof_failed',
+      message: expect.stringContaining('web: stand-in db: not healthy'),
+    })
+    expect(snapshots()).toEqual([])
+  })
+
+  test.for(['StartSnapshot', 'PutSnapshotBlock', 'CompleteSnapshot'])(
+    'without permission for %s the action is named, and nothing is started or left',
+    async (action) => {
+      world.ebs.denied.add(action)
+      await expect(prove(await bakedAmi(), { plan })).rejects.toMatchObject({
+        code: 'ec2_denied',
+        exit: 4,
+        next: expect.stringContaining(`ebs:${action}`),
+      })
+      expect(started()).toBeUndefined()
+      expect(snapshots()).toEqual([])
+    },
+  )
 })
 
 describe('it is not proven, and its instance is gone,', () => {

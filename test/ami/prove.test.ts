@@ -123,13 +123,13 @@ test('stand-ins come on a disk of their own', async () => {
   expect(boots.map(({ extraDisks }) => extraDisks)).toEqual([[disk], [disk]])
 })
 
-test("a service that needs the network fails the proof, with its unit's journal", async () => {
-  const { machines } = scripted({ none: HEALTHY, dead: FAILED })
+test("a service that needs the network fails the proof, with its unit's journal and the console's last lines", async () => {
+  const { machines } = scripted({ none: HEALTHY, dead: ['[    1.0] docker0: up', ...FAILED] })
   await expect(proveDisk(ASK, runOf().run, machines)).rejects.toMatchObject({
     code: 'proof_failed',
     exit: 3,
     message: expect.stringMatching(
-      /not proven: with a dead network: web: not healthy within 60 s\nweb's journal:\n {2}Error: getaddrinfo EAI_AGAIN db$/,
+      /not proven: with a dead network: web: not healthy within 60 s\nweb's journal:\n {2}Error: getaddrinfo EAI_AGAIN db\nthe console’s last lines:\n {2}\[ {4}1\.0\] docker0: up\n?/,
     ),
   })
 })

@@ -241,6 +241,21 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       expect(stdout.match(/erasing 1 private keys in deleted files/g)).toHaveLength(1)
     })
 
+    test('on xfs as well: deleted secrets are found, deleted keys erased', async () => {
+      // The least that mkfs.xfs makes.
+      using disk = makeDiskRoot(rendered, 300, 'mkfs.xfs -q -f')
+      const found = await disk.run(`: >/etc/machine-id; echo ${AWS_KEY} >/x; sync; rm /x; step scan`)
+      expect(found.stderr).toMatch(
+        /an AWS access key id \(AKIA…\) is on \/dev\/loop\d+ at byte \d+, in a file that was deleted again/,
+      )
+      using other = makeDiskRoot(rendered, 300, 'mkfs.xfs -q -f')
+      const { status, stdout, stderr } = await other.run(
+        `: >/etc/machine-id; ${keygen('/root/k')}; sync; rm /root/k; step scan; step scan`,
+      )
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+      expect(stdout.match(/erasing 1 private keys in deleted files/g)).toHaveLength(1)
+    })
+
     test('what is in images is theirs', async () => {
       using disk = makeDiskRoot(rendered)
       const { status, stderr } = await disk.run(

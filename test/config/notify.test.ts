@@ -37,6 +37,8 @@ describe('notify: in bake.yaml', () => {
     ['{ webhook_env: U }', /notify\.0: needs secret_env/],
     ['{ slack_env: U, secret_env: S }', /notify\.0\.secret_env: is for webhook and webhook_env only/],
     ['{ slack_env: U, images: [wbe] }', /there is no image "wbe" in images \(did you mean web\?\)/],
+    ['{ slack_env: U, on: [baked], branches: [main] }', /notify\.0\.branches: is for builds only, and baked is of releases/],
+    ['{ slack_env: U, on: [built, deployed], images: [web] }', /notify\.0\.images: is for builds only, and deployed/],
     ['{ slack_env: U, on: [failure] }', /on\.0: must be one of built, tagged, failed/],
     ['{ slack_env: U, on: [] }', /must not be empty/],
     ['{ sqs: builds }', /sqs: must be the URL or ARN of an SQS queue/],

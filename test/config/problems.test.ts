@@ -183,6 +183,11 @@ describe('problems in bake.yaml', () => {
     expect(top('machine: { base: { ami: { id: ami-12345678 }, disk: x } }')).toEqual([
       '3 machine.base.disk: must have only one of ami, disk, not ami and disk',
     ])
+    // By anyone's owner the newest image of a name may be anyone's.
+    expect(top('machine: { base: { ami: { name: "al2023-*" } } }')).toEqual([expect.stringMatching(/machine\.base\.ami.*owner/)])
+    expect(top('machine: { base: { ami: { owner: anyone, name: "al2023-*" } } }')).toEqual([
+      expect.stringContaining('must be an account id, amazon, aws-marketplace or self'),
+    ])
     expect(top('machine: { base: {} }')).toEqual(['3 machine.base: must have one of ami, disk'])
     expect(top('stacks:\n  s: { targets: { "tag:a": b }, autoscaling_group: x, local: true }\n  t: {}')).toEqual([
       '4 stacks.s.autoscaling_group: must have only one of targets, autoscaling_group, local, not targets and autoscaling_group and local',

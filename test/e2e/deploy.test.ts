@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { cells } from '../support/cells.ts'
+import { startHookServer } from '../support/hook-server.ts'
 import { makeStackWorld, type StackWorld } from '../support/stack.ts'
 import { openTerminal } from '../support/terminal.ts'
 
@@ -107,6 +108,34 @@ describe('a rolling deployment', () => {
       error: { code: 'deploy_cancelled', next: expect.stringContaining('bake rollback') },
     })
   })
+})
+
+test('who is to be told hears of each end once: of what is deployed, what failed, and what went back', async () => {
+  await using server = await startHookServer()
+  await newStack()
+  const rest = `notify:\n  - { webhook: "${server.url}/x", secret_env: HOOK_SECRET, on: [deployed, rolled-back] }\n  - { slack_env: HOOK }\n`
+  await world.setStacks(`  ${stack}: { autoscaling_group: ${group}, rolling: ${ROLLING} }\n${rest}`)
+  const env = { HOOK: `${server.url}/slack`, HOOK_SECRET: `whsec_${Buffer.alloc(32, 3).toString('base64')}` }
+  const run = (command: string, ...more: string[]) => world.bake([command, '--stack', stack, '--yes', ...more], { env })
+  expect(await run('deploy', '--release', 'v2')).toMatchObject({ code: 0 })
+  expect(await run('deploy', '--release', 'v2')).toMatchObject({ code: 0 })
+  world.refreshes.sick = world.images.v3
+  expect(await run('deploy', '--release', 'v3')).toMatchObject({ code: 3 })
+  world.refreshes.sick = undefined
+  world.refreshes.denied.add('StartInstanceRefresh')
+  expect(await run('deploy', '--release', 'v3')).toMatchObject({ code: 4 })
+  world.refreshes.denied.clear()
+  expect(await run('rollback', '--to', 'v1')).toMatchObject({ code: 0 })
+  const told = server.calls.map(({ path, body }) => {
+    const { type, data, text } = JSON.parse(body) as { type: string; data: { runs: { release: string } }; text: string }
+    return path === '/slack' ? text.split('\n', 1)[0]!.replace(/ after .*/, '') : `${type} ${data.runs.release}`
+  })
+  expect(told).toEqual([
+    'deployment.deployed v2',
+    'deployment.rolled-back v2',
+    `❌ *shop/${stack}* could not be brought to *v3* (failed)`,
+    'deployment.rolled-back v1',
+  ])
 })
 
 describe('what ends bake does not end the deployment:', () => {
@@ -294,6 +323,12 @@ describe('nothing is changed, and one clear error says why:', () => {
     const ask = (...args: string[]) => refusal(world.bake(['deploy', '--yes', '--json', ...args]))
     expect(await ask('--stack', 'prodution', '--release', 'v2')).toMatchObject({ exit: 2, code: 'unknown_stack' })
     expect(await ask('--stack', 'dev', '--release', 'v2')).toMatchObject({ exit: 2, code: 'stack_without_group' })
+    for (const command of [['rollback', '--yes'], ['swap'], ['history'], ['autoscaling', 'suspend']])
+      expect(await refusal(world.bake([...command, '--json', '--stack', 'prodution'])), command.join(' ')).toMatchObject({
+        exit: 2,
+        code: 'unknown_stack',
+        next: expect.any(String),
+      })
     expect(await refusal(rollback('--to', 'v9'))).toMatchObject({
       exit: 2,
       code: 'not_baked',

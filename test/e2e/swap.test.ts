@@ -178,6 +178,22 @@ test('a port that somebody else has: what ran before runs again', SWAPS, async (
   await change({ 'bake.yaml': yaml() })
 })
 
+test('a service that has another name now: its container goes when the new one is well, and not before', SWAPS, async () => {
+  const renamed = yaml('2s').replace('    web: {', '    page: {').replace('after: [web]', 'after: [page]')
+  await change({ 'bake.yaml': renamed, 'web/start.sh': 'exec busybox sleep 10000\n' })
+  const failing = await swap()
+  expect(failing).toMatchObject({ code: 3, stderr: expect.stringMatching(/page: nothing runs: not healthy/) })
+  const found = await waitFor(page, { what: 'the page', deadlineMs: 5_000, intervalMs: 50 }).catch(() => undefined)
+  expect(found, failing.stderr).toBe('four\n')
+  await change({ 'bake.yaml': renamed.replaceAll('2s', '30s'), 'web/start.sh': WELL })
+  expect(await swap()).toMatchObject({ code: 0, stderr: expect.stringMatching(/^web {2}removed: bake\.yaml has no such/m) })
+  expect(await containers()).toEqual(OURS.map((name) => name.replace(/web$/, 'page')))
+  expect(await page()).toBe('four\n')
+  await change({ 'bake.yaml': yaml() })
+  expect(await swap()).toMatchObject({ code: 0 })
+  expect(await containers()).toEqual(OURS)
+})
+
 test('bad input is one clear error, and nothing is changed', SWAPS, async () => {
   const runs = async (...args: string[]) => project.bake(['swap', ...args])
   expect(await runs('--stack', `${STACK}x`)).toMatchObject({

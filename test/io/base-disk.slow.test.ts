@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -58,6 +58,30 @@ describe('lookAtDisk', () => {
     const { freeBytes = 0 } = await lookAtDisk(path)
     expect(freeBytes / MIB).toBeGreaterThan(20)
     expect(freeBytes / MIB).toBeLessThan(40)
+  })
+
+  test('knows that of xfs and btrfs too', async () => {
+    const xfs = await makeDisk(
+      join(dir, 'xfs.raw'),
+      { ...BIOS, partitions: [{ ...root, active: true, sizeMib: 310, fileSystem: 'xfs' }] },
+      320,
+    )
+    const { freeBytes = 0 } = await lookAtDisk(xfs)
+    expect(freeBytes / MIB).toBeGreaterThan(200)
+    expect(freeBytes / MIB).toBeLessThan(310)
+
+    const btrfs = await makeDisk(
+      join(dir, 'btrfs.raw'),
+      { ...BIOS, partitions: [{ type: 0x83, active: true, startMib: 1, sizeMib: 200 }] },
+      256,
+    )
+    const superblock = Buffer.alloc(128)
+    superblock.write('_BHRfS_M', 0x40)
+    superblock.writeBigUInt64LE(BigInt(200 * MIB), 0x70)
+    superblock.writeBigUInt64LE(BigInt(50 * MIB), 0x78)
+    await using file = await open(btrfs, 'r+')
+    await file.write(superblock, 0, superblock.length, MIB + 0x10000)
+    expect(await lookAtDisk(btrfs)).toMatchObject({ freeBytes: 150 * MIB })
   })
 
   test.each<[string, MadeDisk | Buffer, string, RegExp]>([

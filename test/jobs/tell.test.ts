@@ -160,7 +160,7 @@ describe('a hook that fails', () => {
 
   test.each([
     ['refuses', 'X', /answered 404/],
-    ['has no URL', undefined, /NO_URL is not set where this worker runs/],
+    ['has no URL', undefined, /NO_URL is not set where bake runs/],
   ])('or %s, is not tried again', async (_name, set, problem) => {
     await using server = await startHookServer((_, response) => void response.writeHead(404).end())
     const { after, problems } = teller([{ slack: { env: 'NO_URL' } }], { env: set ? { NO_URL: server.url } : {} })

@@ -45,8 +45,8 @@ const reach = (policy: Policy, action: string) =>
  * https://docs.aws.amazon.com/service-authorization/latest/reference/
  */
 const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
-  'sqs:GetQueueUrl': { roles: ['person', 'worker', 'setup'] },
-  'sqs:SendMessage': { roles: ['person', 'worker'] },
+  'sqs:GetQueueUrl': { roles: ['person', 'worker', 'setup', 'baker', 'deployer'] },
+  'sqs:SendMessage': { roles: ['person', 'worker', 'baker', 'deployer'] },
   'sqs:ReceiveMessage': { roles: ['worker'] },
   'sqs:ChangeMessageVisibility': { roles: ['worker'] },
   'sqs:DeleteMessage': { roles: ['worker'] },
@@ -88,6 +88,11 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ssm:SendCommand': { roles: ['swapper', 'deployer'] },
   'ssm:UpdateDocument': { roles: ['setup'] },
   'ssm:UpdateDocumentDefaultVersion': { roles: ['setup'] },
+  'ebs:CompleteSnapshot': { roles: ['prover'] },
+  'ebs:GetSnapshotBlock': { roles: [] },
+  'ebs:ListSnapshotBlocks': { roles: [] },
+  'ebs:PutSnapshotBlock': { roles: ['prover'] },
+  'ebs:StartSnapshot': { roles: ['prover'] },
   'ec2:AuthorizeSecurityGroupIngress': { roles: ['baker'] },
   'ec2:CopyImage': { roles: ['baker'] },
   'ec2:CreateLaunchTemplate': { roles: ['baker'] },
@@ -100,7 +105,7 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ec2:DeleteLaunchTemplateVersions': { roles: ['pruner'] },
   'ec2:DeleteRoute': { roles: ['setup'] },
   'ec2:DeleteSecurityGroup': { roles: ['baker', 'pruner'] },
-  'ec2:DeleteSnapshot': { roles: ['baker', 'pruner'] },
+  'ec2:DeleteSnapshot': { roles: ['baker', 'prover', 'pruner'] },
   'ec2:DeleteVolume': { roles: ['pruner'] },
   'ec2:DeregisterImage': { roles: ['baker', 'pruner'] },
   'ec2:DescribeAvailabilityZones': { roles: ['setup'] },
@@ -114,7 +119,7 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ec2:DescribeLaunchTemplateVersions': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
   'ec2:DescribeRouteTables': { roles: ['prover', 'setup'] },
   'ec2:DescribeSecurityGroups': { roles: ['prover', 'pruner', 'setup'] },
-  'ec2:DescribeSnapshots': { roles: ['pruner'] },
+  'ec2:DescribeSnapshots': { roles: ['prover', 'pruner'] },
   'ec2:DescribeSubnets': { roles: ['prover', 'setup'] },
   'ec2:DescribeVolumes': { roles: ['pruner'] },
   'ec2:DescribeVpcAttribute': { roles: ['prover', 'setup'] },
@@ -123,6 +128,7 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ec2:EnableImageDeprecation': { roles: ['baker'] },
   'ec2:EnableImageDeregistrationProtection': { roles: ['baker'] },
   'ec2:GetConsoleOutput': { roles: ['prover'] },
+  'ec2:GetEbsEncryptionByDefault': { roles: [] },
   'ec2:ModifyImageAttribute': { roles: ['baker', 'prover'] },
   'ec2:ModifyLaunchTemplate': { roles: ['baker'] },
   'ec2:ModifyVpcAttribute': { roles: ['setup'] },
@@ -233,6 +239,8 @@ describe('what each may reach', () => {
       'arn:aws:sqs:us-east-1:123456789012:bake-dead',
       'arn:aws:sqs:eu-west-1:210987654321:told',
     ])
+    for (const role of ['baker', 'deployer'] as const)
+      expect(reach(all[role], 'sqs:SendMessage')).toEqual(['arn:aws:sqs:eu-west-1:210987654321:told'])
     expect(reach(policies.worker, 'ssm:GetParameter')).toEqual(['arn:aws:ssm:us-east-1:123456789012:parameter/shop/npm'])
   })
 
@@ -279,6 +287,7 @@ describe('what each may reach', () => {
       'beats/*',
       'deployment-steps/*',
       'deployments/*',
+      'notices/*',
       'swaps/*',
     ])
     expect(all.deployer.Statement.find(({ Sid }) => Sid === 'CommandInstances')?.Condition).toEqual({
@@ -317,6 +326,7 @@ describe('what each may reach', () => {
       keys.base('0'),
       keys.log('b', 0),
       keys.machine('i', 0),
+      keys.notice('bake_b_baked'),
       keys.release('v1'),
       keys.releaseMachine('v1', 'i'),
     ]
@@ -331,7 +341,7 @@ describe('what each may reach', () => {
   test('where workers bake, who asks may record what is there and make a launch template version of it, and start nothing', () => {
     const bakes = policiesFor({ ...target, machine: { ...machine, bakes: true } })
     expect(reach(bakes.asker!, 's3:PutObject')).toEqual(
-      ['bases', 'release-machines', 'releases'].map((prefix) => `arn:aws:s3:::ledger/team-a/${prefix}/*`),
+      ['bases', 'notices', 'release-machines', 'releases'].map((prefix) => `arn:aws:s3:::ledger/team-a/${prefix}/*`),
     )
     expect(actions(bakes.asker!).filter((action) => /^ec2:(?!Describe)/.test(action))).toEqual([
       'ec2:CreateTags',
@@ -344,7 +354,8 @@ describe('what each may reach', () => {
   })
 
   test('what changes or deletes takes the project’s tag; only launch templates have none', () => {
-    const harmless = /:(?:Describe|GetConsoleOutput|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
+    const harmless =
+      /:(?:Describe|GetConsoleOutput|GetQueueUrl|SendMessage|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
     const free = [all.baker, all.prover, all.pruner].flatMap(({ Statement }) =>
       Statement.filter(({ Action, Condition }) => Condition === undefined && !Action.every((action) => harmless.test(action))),
     )

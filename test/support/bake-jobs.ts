@@ -39,6 +39,8 @@ export async function makeAsker(options: BakeJobsOptions, queue: SqsQueue): Prom
 export interface BakeWorker extends AsyncDisposable {
   readonly problems: string[]
   readonly records: BuildRecord[]
+  /** Ends that `notify:` was told of: what a bake did, or the code of its error. */
+  readonly announced: string[]
   /** Worlds of the jobs that it has had. */
   readonly worlds: TestWorld[]
   readonly drain: AbortController
@@ -63,6 +65,7 @@ export function startBakeWorker(options: BakeWorkerOptions): BakeWorker {
   const [drain, abort] = [new AbortController(), new AbortController()]
   const [problems, records, worlds]: [string[], BuildRecord[], TestWorld[]] = [[], [], []]
   const onProblem = (text: string) => void problems.push(text)
+  const announced: string[] = []
   const world: MachineJobWorld = {
     ledger: new DirectoryLedger(join(dir, '.bake/ledger')),
     worker: name,
@@ -70,6 +73,9 @@ export function startBakeWorker(options: BakeWorkerOptions): BakeWorker {
     timeoutMs,
     onProblem,
     onRecord: (record) => void records.push(record),
+    async announce(ended) {
+      announced.push('bake' in ended ? ended.bake.status : String((ended.error as { code?: string }).code))
+    },
     async open(job, { log, signal }) {
       const made = await makeBakeWorld({ ...options, signal, ...(leaseMs !== undefined && { leaseMs }) })
       worlds.push(made)
@@ -84,7 +90,7 @@ export function startBakeWorker(options: BakeWorkerOptions): BakeWorker {
     handlers: { machine: (job, tools) => bakeMachineJob(job, world, tools) },
   })
   return {
-    ...{ problems, records, worlds, drain, abort, done },
+    ...{ problems, records, worlds, announced, drain, abort, done },
     async [Symbol.asyncDispose]() {
       abort.abort()
       drain.abort()

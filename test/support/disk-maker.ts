@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { toolEnvironment } from '../../src/io/tool.ts'
@@ -15,7 +15,7 @@ export interface MadePartition {
   active?: boolean
   startMib: number
   sizeMib: number
-  fileSystem?: 'ext4' | { vfat: Record<string, string> }
+  fileSystem?: 'ext4' | 'xfs' | { vfat: Record<string, string> }
 }
 
 export interface MadeDisk {
@@ -44,8 +44,23 @@ export async function makeDisk(
   for (const { startMib, sizeMib: mib, fileSystem } of partitions) {
     const offset = startMib * MIB
     if (fileSystem === 'ext4') await run('mkfs.ext4', ['-q', '-F', '-E', `offset=${offset}`, path, `${mib}m`], { env })
+    else if (fileSystem === 'xfs') await xfs(path, offset, mib)
     else if (fileSystem) await vfat(path, offset, mib, fileSystem.vfat)
   }
+  return path
+}
+
+/** mkfs.xfs takes no offset. */
+async function xfs(path: string, offset: number, mib: number): Promise<void> {
+  const alone = `${path}.xfs`
+  await truncate(await touched(alone), mib * MIB)
+  await run('mkfs.xfs', ['-q', alone], { env })
+  await run('dd', [`if=${alone}`, `of=${path}`, 'bs=1M', `seek=${offset / MIB}`, 'conv=notrunc,sparse', 'status=none'])
+  await rm(alone)
+}
+
+async function touched(path: string): Promise<string> {
+  await writeFile(path, '')
   return path
 }
 

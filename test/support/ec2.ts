@@ -6,6 +6,7 @@ import {
   RunInstancesCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2'
+import { type EbsDirect, startEbsDirect } from './aws-gaps/ebs-direct.ts'
 import { type Ec2Gaps, startEc2Gaps } from './aws-gaps/ec2.ts'
 import { Environment } from './environment.ts'
 import { MOTO_REGION, type Moto, startMoto, uniqueName } from './moto.ts'
@@ -16,6 +17,8 @@ const BASE = 'al2023-ami-2023.*-x86_64'
 export interface TestEc2 extends AsyncDisposable {
   readonly moto: Moto
   readonly gaps: Ec2Gaps
+  /** The EBS direct APIs. */
+  readonly ebs: EbsDirect
   /** For what a test makes or looks at by hand; goes through the stand-in as all else does. */
   client(region?: string): EC2Client
   /** An image as Packer leaves one: of an instance, with tags on it and on its snapshot. */
@@ -30,9 +33,11 @@ export interface TestEc2 extends AsyncDisposable {
 export async function startEc2(): Promise<TestEc2> {
   const moto = await startMoto()
   const gaps = await startEc2Gaps(moto.endpoint)
+  const ebs = await startEbsDirect(moto.endpoint, gaps.store)
   const environment = new Environment()
   for (const [name, value] of Object.entries(moto.env)) environment.set(name, value)
   environment.set('AWS_ENDPOINT_URL_EC2', gaps.endpoint)
+  environment.set('AWS_ENDPOINT_URL_EBS', ebs.endpoint)
   const clients = new Map<string, EC2Client>()
   const client = (region = MOTO_REGION): EC2Client => {
     const credentials = { accessKeyId: 'test', secretAccessKey: 'test' }
@@ -43,6 +48,7 @@ export async function startEc2(): Promise<TestEc2> {
   return {
     moto,
     gaps,
+    ebs,
     client,
     async makeImage({ tags = {}, name = uniqueName('image'), region = MOTO_REGION } = {}) {
       const ec2 = client(region)
@@ -64,6 +70,7 @@ export async function startEc2(): Promise<TestEc2> {
       environment[Symbol.dispose]()
       for (const each of clients.values()) each.destroy()
       await moto[Symbol.asyncDispose]()
+      await ebs[Symbol.asyncDispose]()
       await gaps[Symbol.asyncDispose]()
     },
   }

@@ -1,4 +1,5 @@
 import type { Call } from './ec2.ts'
+import type { SnapshotGaps } from './ec2-snapshots.ts'
 import { type Answer, answerOf, element, escaped, mapItems, refusal, specifiedTags } from './ec2-wire.ts'
 
 interface Marks {
@@ -22,8 +23,11 @@ export class ImageGaps {
   readonly #options: { readonly kmsKeys: Set<string>; pendingLooks: number }
   readonly #marks = new Map<string, Marks>()
 
-  constructor(options: { readonly kmsKeys: Set<string>; pendingLooks: number }) {
+  readonly #snapshots: SnapshotGaps
+
+  constructor(options: { readonly kmsKeys: Set<string>; pendingLooks: number }, snapshots: SnapshotGaps) {
     this.#options = options
+    this.#snapshots = snapshots
   }
 
   /** Undefined: none of its business. */
@@ -102,8 +106,10 @@ export class ImageGaps {
       const state = pending > 0 ? 'pending' : failed === undefined ? undefined : 'failed'
       if (state === 'failed')
         more.push(`<stateReason><code>Client.InternalError</code><message>${escaped(failed!)}</message></stateReason>`)
-      const stated = state === undefined ? item : item.replace(/<imageState>[^<]*</, `<imageState>${state}<`)
-      return stated.replace(/<\/item>$/, `${more.join('')}</item>`)
+      const registered = this.#snapshots.describeImage(call.region, item)
+      const stated = state === undefined ? registered : registered.replace(/<imageState>[^<]*</, `<imageState>${state}<`)
+      const others = told.imdsSupport === undefined ? stated : stated.replace(/<imdsSupport>[^<]*<\/imdsSupport>/, '')
+      return others.replace(/<\/item>$/, `${more.join('')}</item>`)
     })
     return { status, body: changed }
   }
@@ -130,6 +136,10 @@ export class ImageGaps {
     if (key !== null && !this.#options.kmsKeys.has(key)) marks.failed = `The KMS key ${key} does not exist or can't be used`
     const made = await call.ask({ Action: 'DescribeImages', 'ImageId.1': id })
     const snapshot = element(made.body, 'snapshotId')
+    const from = { region: form.get('SourceRegion') ?? region, id: form.get('SourceImageId') ?? '' }
+    const source = await call.in(from.region).ask({ Action: 'DescribeImages', 'ImageId.1': from.id })
+    const copied = { ...from, snapshot: element(source.body, 'snapshotId') ?? '' }
+    if (snapshot !== undefined) this.#snapshots.copied(copied, { region, id, snapshot }, key ?? undefined)
     for (const [kind, resource] of [
       ['image', id],
       ['snapshot', snapshot],

@@ -1,14 +1,16 @@
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { serve } from '../serve.ts'
+import { type EbsStore, openEbsStore } from './ebs-store.ts'
 import { ImageGaps } from './ec2-images.ts'
+import { SnapshotGaps } from './ec2-snapshots.ts'
 import { TemplateGaps } from './ec2-templates.ts'
 import { type Answer, answerOf, escaped, refusal } from './ec2-wire.ts'
 
 /**
  * STAND-IN in front of moto's EC2 for what that lacks or doesn't check, written from https://docs.aws.amazon.com/AWSEC2/latest/APIReference/: deprecation and
  * deregistration protection of images and their IMDS version, tags, keys and states of copies (ec2-images.ts), versions of launch templates with a source
- * (ec2-templates.ts), the console's text, client tokens, DryRun, and permissions. Other calls that bake and Packer make go to moto; a call that it doesn't know is
+ * (ec2-templates.ts), snapshots of the EBS direct APIs and images of them (ec2-snapshots.ts), the console's text, client tokens, DryRun, and permissions. Other calls that bake and Packer make go to moto; a call that it doesn't know is
  * refused and fails the test at the end.
  */
 export interface Ec2Gaps extends AsyncDisposable {
@@ -24,6 +26,8 @@ export interface Ec2Gaps extends AsyncDisposable {
   readonly kmsKeys: Set<string>
   /** How often a copy is told of as pending before it is available. */
   pendingLooks: number
+  /** Snapshots, for the stand-in of the EBS direct APIs too. */
+  readonly store: EbsStore
   /** Calls so far, by action. */
   readonly calls: Record<string, number>
   /** Forms of the calls so far that changed something, in order. */
@@ -42,7 +46,6 @@ const BAKES = [
   'DeleteKeyPair',
   'DeleteRoute',
   'DeleteSecurityGroup',
-  'DeleteSnapshot',
   'DeleteTags',
   'DeleteVolume',
   'DescribeAvailabilityZones',
@@ -53,7 +56,6 @@ const BAKES = [
   'DescribeKeyPairs',
   'DescribeRouteTables',
   'DescribeSecurityGroups',
-  'DescribeSnapshots',
   'DescribeSubnets',
   'DescribeVolumes',
   'DescribeVpcAttribute',
@@ -79,7 +81,6 @@ const OTHERS = [
   'ImportKeyPair',
   'ModifyInstanceAttribute',
   'ModifySnapshotAttribute',
-  'RegisterImage',
   'StopInstances',
 ]
 const FORWARDED = new Set([...BAKES, ...OTHERS])
@@ -91,6 +92,8 @@ export interface Call {
   region: string
   form: URLSearchParams
   ask(form: URLSearchParams | Record<string, string>): Promise<Answer>
+  /** The way to moto in another region. */
+  in(region: string): Pick<Call, 'ask'>
 }
 
 export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
@@ -106,7 +109,9 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
     calls: {} as Record<string, number>,
     changes: [] as Ec2Gaps['changes'],
   }
-  const images = new ImageGaps(gaps)
+  const store = await openEbsStore()
+  const snapshots = new SnapshotGaps(store)
+  const images = new ImageGaps(gaps, snapshots)
   const templates = new TemplateGaps()
 
   async function answer(call: Call): Promise<Answer> {
@@ -125,7 +130,7 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
     if (!READS.test(action)) gaps.changes.push({ action, region, form: new URLSearchParams(form) })
     return withToken(call, async () => {
       if (action === 'GetConsoleOutput') return consoleOf(form.get('InstanceId') ?? '')
-      const special = (await images.answer(call)) ?? (await templates.answer(call))
+      const special = (await snapshots.answer(call)) ?? (await images.answer(call)) ?? (await templates.answer(call))
       if (special !== undefined) return special
       if (action === 'RunInstances') return runInstances(call)
       if (FORWARDED.has(action)) return call.ask(form)
@@ -173,8 +178,14 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
     try {
       const form = new URLSearchParams(await text(request))
       const region = /Credential=[^/]*\/\d+\/([^/]+)\//.exec(request.headers.authorization ?? '')?.[1] ?? 'us-east-1'
-      const ask = (body: URLSearchParams | Record<string, string>) => forward(moto, request.headers, new URLSearchParams(body))
-      const { status, body } = await answer({ action: form.get('Action') ?? '', region, form, ask })
+      const askAs = (headers: IncomingHttpHeaders) => (body: URLSearchParams | Record<string, string>) =>
+        forward(moto, headers, new URLSearchParams(body))
+      const elsewhere = (other: string) => {
+        const authorization = request.headers.authorization?.replace(`/${region}/`, `/${other}/`)
+        return { ask: askAs({ ...request.headers, ...(authorization && { authorization }) }) }
+      }
+      const call = { action: form.get('Action') ?? '', region, form, ask: askAs(request.headers), in: elsewhere }
+      const { status, body } = await answer(call)
       response.writeHead(status, { 'content-type': 'text/xml;charset=UTF-8' }).end(body)
     } catch {
       response.destroy()
@@ -183,8 +194,10 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
   const { endpoint, close } = await serve(server)
   return Object.assign(gaps, {
     endpoint,
+    store,
     async [Symbol.asyncDispose]() {
       await close()
+      await store[Symbol.asyncDispose]()
       if (unknown.size > 0) throw new Error(`calls that the stand-in for EC2 doesn't know: ${[...unknown].join(', ')}`)
     },
   })

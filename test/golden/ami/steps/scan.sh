@@ -267,6 +267,17 @@ if [ ! -s "$bad" ] && [ -s "$work/erase" ]; then
     dd if=/dev/zero of="$path/.bake-zero" bs=4M status=none 2>/dev/null || true
     dd if=/dev/zero of="$path/.bake-zero" bs=4k oflag=append conv=notrunc status=none 2>/dev/null || true
     sync
+    # xfs keeps blocks for itself that no file can have: while it is full nothing else takes them, and what is in no file is overwritten where it lies.
+    if [ "$(stat --file-system --format=%T "$path")" = xfs ]; then
+      block=/sys/class/block/$(basename "$(readlink -f "$(findmnt --noheadings --output SOURCE --target "$path" | tail -n 1)")")
+      first=$(cat "$block/start" 2>/dev/null || echo 0)
+      past=$((first + $(cat "$block/size" 2>/dev/null || echo 0)))
+      while read -r _ needle offset; do
+        if [ $((offset / 512)) -lt "$first" ] || [ $((offset / 512)) -ge "$past" ]; then continue; fi
+        [[ $(bytes "$offset" 4096) != *"$needle"* ]] ||
+          dd if=/dev/zero of="$disk" bs=4096 seek=$((offset / 4096)) count=1 conv=notrunc oflag=direct status=none
+      done <"$work/erase"
+    fi
     rm -f "$path/.bake-zero"
     [ -z "$kept" ] || echo "$kept" >"$reserved"
   done
