@@ -16,7 +16,7 @@ import type { BakeWorld } from './world.ts'
 
 export interface Making {
   plan: MachinePlan
-  ask: Pick<BakeAsk, 'verify' | 'keepFailed'>
+  ask: Pick<BakeAsk, 'verify' | 'keepFailed' | 'rebake'>
   /** With a machine: it is only proven. */
   turn: Extract<Turn, { kind: 'ours' }>
   build: string
@@ -69,7 +69,7 @@ async function bakeAndPublish(making: Making, record: BakeRecord, log: BakeLog, 
   }
   const run = async (name: string): Promise<BakeRun> => {
     const dir = await work.make(name)
-    return { id: build, dir, signal, tell, hide: log.hide, keepFailed: ask.keepFailed }
+    return { id: build, dir, signal, tell, hide: log.hide, keepFailed: ask.keepFailed, fresh: ask.rebake }
   }
   await using undo = new AsyncDisposableStack()
   try {
@@ -99,7 +99,8 @@ async function bakeIn({ run, tell, undo, log, record, ...making }: Baking, world
   const discardLater = (made: Baked) => {
     if (!turn.machine) undo.defer(() => shelf.discard(made))
   }
-  const baked = turn.machine?.baked ?? (await baker.bake(plan, await run('bake')))
+  const bakeRun = await run('bake')
+  const baked = turn.machine?.baked ?? (await baker.bake(plan, bakeRun))
   discardLater(baked)
   await failpoint('ami-baked')
   signal.throwIfAborted()
@@ -121,7 +122,10 @@ async function bakeIn({ run, tell, undo, log, record, ...making }: Baking, world
   const entry = { state: 'published', build, owner: owner.owner, digest: documentDigest(document), sizeBytes } as const
   const published = await append(world.ledger, turn.claims, entry)
   await failpoint('ami-published')
-  if (published) return { document, baked: kept, n: turn.n }
+  if (published) {
+    if (!turn.machine) await baker.published?.(kept, bakeRun)
+    return { document, baked: kept, n: turn.n }
+  }
   if (!turn.machine) await shelf.discard(kept)
   return 'lost'
 }

@@ -25,6 +25,10 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
     rebake: boolean({ default: false, description: 'bake anew although it is there' }),
     default: boolean({ default: false, description: 'make the new launch template version the default one' }),
     'refresh-base': boolean({ default: false, description: 'take the newest AMI that machine.base names, from now on' }),
+    baker: string({
+      options: ['packer', 'direct'],
+      description: 'who bakes, instead of machine.baker: the image is the same; disks are baked directly where that works',
+    }),
     'keep-failed': boolean({
       default: false,
       description: 'on one machine: leave the disk of a failed bake; bake prune removes it',
@@ -45,7 +49,8 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
       makeDefault,
     }
     const refreshBase = this.flags['refresh-base']
-    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase }
+    const baker = this.flags.baker as 'packer' | 'direct' | undefined
+    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase, baker }
     const project = await openProject()
     const report = dryRun
       ? reportPreviews(await previewAmi(project, ask, request))

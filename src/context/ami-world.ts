@@ -1,3 +1,4 @@
+import type { Baker } from '../ami/machine.ts'
 import type { BakeWorld } from '../ami/world.ts'
 import { parseConfig } from '../config.ts'
 import type { Emit, MachineEvent } from '../events.ts'
@@ -16,6 +17,8 @@ export interface BakeRequest {
   signal: AbortSignal
   /** The newest AMI that machine.base names, from now on. */
   refreshBase?: boolean
+  /** --baker: instead of machine.baker, and without a say in what is baked. */
+  baker?: Baker['name'] | undefined
 }
 
 /**
@@ -57,7 +60,7 @@ export async function openBakeWorld(project: Project, request: BakeRequest): Pro
       const { renderMachine } = await import('../ami/render.ts')
       return renderMachine(plan, templates)
     },
-    baker: (definition) => openBaker(definition, project, aws),
+    baker: (definition) => openBaker(definition, project, aws, request.baker),
     prover: async (kind) => (kind === 'disk' ? openDiskProver(project) : (await aws()).prover()),
     shelf,
     has,

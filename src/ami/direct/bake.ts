@@ -1,0 +1,163 @@
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type BakeError, failed, unavailable } from '../../errors.ts'
+import { failpoint } from '../../failpoint.ts'
+import type { ChangeEnd, DiskChange } from '../../io/change-disk.ts'
+import type { FoundFileSystem } from '../../io/disk-file-systems.ts'
+import type { Layer } from '../../io/disk-layers.ts'
+import type { Backing } from '../../io/qemu-img.ts'
+import type { BakeRun, MachinePlan } from '../machine.ts'
+import { isLoopback, type MachineLogin, registriesOf } from '../registries.ts'
+import { machineKit } from '../render.ts'
+import { inPhase } from '../steps.ts'
+import type { ChangedBlocks } from './blocks.ts'
+import { rootCandidates } from './fit.ts'
+import { type BlockHashes, changedBlocks, compareBlocks, DamagedDisk } from './hashes.ts'
+import { firstDisk, forget, type LineageId, lastDisk, type Parent } from './lineage.ts'
+import { ChangeStory } from './story.ts'
+
+export interface DirectWorld {
+  /** Absolute: lineages are in it. */
+  stateDir: string
+  layers(path: string, format: Backing['format']): Promise<Layer>
+  fileSystems(disk: Layer): Promise<FoundFileSystem[] | undefined>
+  /** Writes all that a disk holds to the raw file `to`; its blocks' hashes. */
+  copyDisk(from: Backing, to: string, signal: AbortSignal): Promise<BlockHashes>
+  /** Makes a file that holds only what will differ from `backing`, and tells of it by pieces that are parts of a block. */
+  overlay(path: string, backing: Backing, signal: AbortSignal): Promise<void>
+  change(change: Omit<DiskChange, 'script'>): Promise<ChangeEnd>
+  login(hosts: string[]): Promise<MachineLogin | undefined>
+}
+
+/** A disk as a release wants it, before anything of it is published. Its parents must stay while it is read. */
+export interface PreparedDisk extends AsyncDisposable {
+  /** A qcow2 file in the run's directory that holds what differs from its parent. */
+  path: string
+  parent: Parent
+  /** Why it began with the base; undefined when it didn't. */
+  full?: string
+  changed: ChangedBlocks
+  /** Of all its blocks. */
+  hashes: BlockHashes
+}
+
+export interface DirectAsk {
+  plan: MachinePlan
+  lineage: LineageId
+  /** Of a lineage that begins: a disk file. */
+  base: Backing
+  run: BakeRun
+}
+
+/**
+ * The disk of a release, made from the last one of its lineage, or from the base: what the steps change is written over it, and known by blocks. Throws
+ * direct_unfit (exit 4) when this disk can't be changed here, bake_failed (exit 3) with a step's last lines; nothing is left then but files in `run.dir`.
+ */
+export async function bakeDirect(ask: DirectAsk, world: DirectWorld): Promise<PreparedDisk> {
+  const { lineage, run } = ask
+  for (let again: string | undefined; ; ) {
+    const last = again === undefined && !run.fresh ? await lastDisk(world.stateDir, lineage) : undefined
+    const full = again ?? (run.fresh ? '--rebake begins with the base' : last && 'none' in last ? last.none : undefined)
+    const parent = last && !('none' in last) ? last : await base(ask, world)
+    tellBeginning(parent, full, run)
+    try {
+      return { ...(await changed(ask, parent, world)), ...(full !== undefined && { full }) }
+    } catch (error) {
+      if (!(error instanceof DamagedDisk)) throw error
+      const what = parent.head ? `the disk of release ${parent.head.release}` : 'the copy of the base'
+      if (again !== undefined) throw damagedTwice(parent, error)
+      again = `${what} is damaged (block ${error.block} isn't what was recorded), and is thrown away`
+      run.tell({ type: 'note', level: 'warning', text: again, t: Date.now() })
+      await forget(world.stateDir, lineage, parent)
+    }
+  }
+}
+
+const base = ({ lineage, base, run }: DirectAsk, world: DirectWorld): Promise<Parent> =>
+  firstDisk(world.stateDir, lineage, (to) => inPhase('base', run.tell, () => world.copyDisk(base, to, run.signal)))
+
+function tellBeginning({ head }: Parent, full: string | undefined, run: BakeRun): void {
+  const text = head
+    ? `from the disk of release ${head.release}, ${head.generation} bakes from the base`
+    : `from the base: ${full}`
+  run.tell({ type: 'note', level: 'info', text, t: Date.now() })
+}
+
+const damagedTwice = ({ path }: Parent, cause: DamagedDisk): BakeError =>
+  unavailable('disk_damaged', `${path} isn't what was just written to it: ${cause.message}`, {
+    next: 'look at the health of the disk that the state directory is on',
+    ids: { path },
+    cause,
+  })
+
+async function changed({ plan, run }: DirectAsk, parent: Parent, world: DirectWorld): Promise<Omit<PreparedDisk, 'full'>> {
+  const path = join(run.dir, 'disk.qcow2')
+  const roots = await findRoots(parent, world)
+  await world.overlay(path, parent, run.signal)
+  await failpoint('direct-overlay')
+  await runSteps({ plan, run, parent, roots }, world)
+  await failpoint('direct-changed')
+  const layer = await world.layers(path, 'qcow2')
+  try {
+    const { indexes, hashes } = await inPhase('compare', run.tell, () => compareBlocks(layer, parent.hashes))
+    await failpoint('direct-compared')
+    return {
+      ...{ path, parent, hashes, changed: changedBlocks(layer, indexes) },
+      [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
+    }
+  } catch (error) {
+    await layer[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+async function findRoots(parent: Parent, world: DirectWorld): Promise<FoundFileSystem[]> {
+  await using disk = await world.layers(parent.path, parent.format)
+  const found = rootCandidates(await world.fileSystems(disk))
+  if ('none' in found) throw unfit(found.none)
+  return found.roots
+}
+
+/** The disk can't be changed here, by what it is. */
+const unfit = (reason: string): BakeError =>
+  unavailable('direct_unfit', `the disk can't be changed here: ${reason}`, { next: 'machine.baker: packer' })
+
+interface Steps {
+  plan: MachinePlan
+  run: BakeRun
+  parent: Parent
+  roots: FoundFileSystem[]
+}
+
+async function runSteps({ plan, run, parent, roots }: Steps, world: DirectWorld): Promise<void> {
+  const { dir, signal } = run
+  for (const { path, text, mode } of machineKit(plan.rendered)) {
+    const file = join(dir, 'kit', path)
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, text, { mode })
+  }
+  await using login = await world.login(registriesOf(plan))
+  if (login) {
+    run.hide?.(login.secrets)
+    await symlink(login.dir, join(dir, 'kit/login'))
+  }
+  const story = new ChangeStory(run.tell)
+  const mode = parent.generation === 0 ? 'first' : 'next'
+  const end = await world.change({ dir, roots, mode, ports: loopbackPorts(plan), signal, onLine: (line) => story.take(line) })
+  if (end.kind === 'done') return
+  const { phase, reasons, lines } = story.fail()
+  if (end.kind === 'unfit') throw unfit(end.reason)
+  const message = `${phase}: ${reasons.at(-1) ?? `it ended with ${end.how}`}`
+  throw failed('bake_failed', [message, ...[...lines, ...reasons.slice(0, -1)].map((line) => `  ${line}`)].join('\n'), {
+    next: 'bake ami --keep-failed keeps the disk to look into',
+    ids: { phase },
+  })
+}
+
+/** Ports of this machine's own loopback that images come from. */
+function loopbackPorts({ services }: MachinePlan): number[] {
+  const ports = services.flatMap(({ reference }) =>
+    isLoopback(reference) ? (/^[^/]+:(\d+)\//.exec(reference.repository)?.[1] ?? []) : [],
+  )
+  return [...new Set(ports)].map(Number)
+}

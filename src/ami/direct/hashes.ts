@@ -1,0 +1,86 @@
+import { hash } from 'node:crypto'
+import type { Layer } from '../../io/disk-layers.ts'
+import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
+
+const HASH_BYTES = 32
+const ZEROS = Buffer.alloc(BLOCK_BYTES)
+const hashOf = (block: Buffer): Buffer => hash('sha256', block, 'buffer') as Buffer
+const OF_ZEROS = hashOf(ZEROS)
+
+/** SHA-256 of each block of a disk, one after the other; the last one is filled up with zeros. */
+export type BlockHashes = Buffer
+
+export const blocksOf = (diskBytes: number): number => Math.ceil(diskBytes / BLOCK_BYTES)
+export const hashBlock = (block: Buffer): Buffer => (block.equals(ZEROS) ? OF_ZEROS : hashOf(block))
+const at = (hashes: BlockHashes, index: number) => hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
+
+/** Hashes of a disk of zeros. */
+function zeroHashes(diskBytes: number): BlockHashes {
+  const hashes = Buffer.alloc(blocksOf(diskBytes) * HASH_BYTES)
+  hashes.fill(OF_ZEROS)
+  return hashes
+}
+
+/** Takes blocks in any order; the others are zeros. */
+export function hashReader(): { take(index: number, block: Buffer): void; end(diskBytes: number): BlockHashes } {
+  const found = new Map<number, Buffer>()
+  return {
+    take: (index, block) => void found.set(index, hashBlock(block)),
+    end(diskBytes) {
+      const hashes = zeroHashes(diskBytes)
+      for (const [index, value] of found) setHash(hashes, index, value)
+      return hashes
+    },
+  }
+}
+
+const setHash = (hashes: BlockHashes, index: number, value: Buffer): void => void value.copy(hashes, index * HASH_BYTES)
+
+export interface Compared {
+  indexes: number[]
+  /** Of the whole disk as it is now. */
+  hashes: BlockHashes
+}
+
+/** What a disk had isn't what was recorded of it: whatever was written upon it counts for nothing. */
+export class DamagedDisk extends Error {
+  readonly block: number
+  constructor(block: number) {
+    super(`block ${block} isn't what was recorded`)
+    this.block = block
+  }
+}
+
+/**
+ * Which of the blocks that an overlay tells of differ from its parent's, whose hashes are `before`. What the parent has in their places is read and hashed
+ * as well. Throws DamagedDisk.
+ */
+export async function compareBlocks(overlay: Layer, before: BlockHashes): Promise<Compared> {
+  const hashes = Buffer.from(before)
+  const indexes: number[] = []
+  for (const index of await overlay.written(BLOCK_BYTES)) {
+    const now = hashBlock(await overlay.read(index * BLOCK_BYTES, BLOCK_BYTES))
+    if (now.equals(at(before, index))) continue
+    const old = await overlay.below!.read(index * BLOCK_BYTES, BLOCK_BYTES)
+    if (!hashBlock(old).equals(at(before, index))) throw new DamagedDisk(index)
+    setHash(hashes, index, now)
+    indexes.push(index)
+  }
+  return { indexes, hashes }
+}
+
+/** The first block of a disk that isn't what was recorded; undefined when all are. */
+export async function damagedBlock(disk: Layer, hashes: BlockHashes, signal?: AbortSignal): Promise<number | undefined> {
+  for (let index = 0; index < blocksOf(disk.bytes); index++) {
+    signal?.throwIfAborted()
+    if (!hashBlock(await disk.read(index * BLOCK_BYTES, BLOCK_BYTES)).equals(at(hashes, index))) return index
+  }
+  return undefined
+}
+
+/** Blocks of a disk, for whoever sends them on. */
+export const changedBlocks = (disk: Layer, indexes: number[]): ChangedBlocks => ({
+  diskBytes: disk.bytes,
+  indexes,
+  read: (index) => disk.read(index * BLOCK_BYTES, BLOCK_BYTES),
+})

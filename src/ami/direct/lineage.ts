@@ -1,0 +1,153 @@
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
+import { z } from 'zod'
+import { errnoOf } from '../../errors.ts'
+import { BUILD_ID_PATTERN, sha256 } from '../../names.ts'
+import { standsOn } from '../../qcow2.ts'
+import { canonical } from '../inputs.ts'
+import type { MachinePlan } from '../machine.ts'
+import { type BlockHashes, blocksOf } from './hashes.ts'
+
+/** Directory of the state directory that holds what disks are made from. */
+export const LINEAGES = 'lineages'
+/** A chain of overlays costs a little with each read. */
+const LAST_GENERATION = 20
+/** Small bases change much of what they have. */
+const FREE_BLOCKS = 256
+
+/** What tells a lineage from all others: disks of one are made from each other. */
+export interface LineageId {
+  /** Names what it begins with: the hash of a disk file, or region and id of an AMI. */
+  base: string
+  /** Of what was done to its first disk and isn't done again. */
+  key: string
+}
+
+/**
+ * The scripts of machine.setup run on the first disk of a lineage only, so others begin another lineage; another version of bake too: it may write other
+ * files. `more`: what else decides, for example the key that snapshots are encrypted with.
+ */
+export function lineageOf(
+  { base, setup, architecture }: Pick<MachinePlan, 'base' | 'setup' | 'architecture'>,
+  version: string,
+  more?: string,
+): LineageId {
+  const of = base.kind === 'disk' ? base.sha256 : `${base.region}/${base.id}`
+  return {
+    base: sha256(of).slice(0, 16),
+    key: sha256(canonical({ of, version, architecture, more, setup: setup.map(({ path, text }) => [path, text]) })).slice(0, 16),
+  }
+}
+
+const headSchema = z.strictObject({
+  version: z.literal(1),
+  /** Bakes since the base. */
+  generation: z.number().int().positive(),
+  /** From the state directory. */
+  file: z.string(),
+  /** SHA-256 of its blocks, likewise. */
+  hashes: z.string(),
+  diskBytes: z.number(),
+  /** Blocks that the first bake changed, and all of them together. */
+  firstBlocks: z.number(),
+  allBlocks: z.number(),
+  release: z.string(),
+  build: z.string().regex(BUILD_ID_PATTERN),
+  /** Snapshot id by region, on AWS. */
+  snapshots: z.record(z.string(), z.string()),
+})
+/** `lineages/<base>/<key>.json`: the disk that the next one is made from. Everything that it names is written before and never changes. */
+export type Head = z.infer<typeof headSchema>
+
+const baseDir = (stateDir: string, { base }: LineageId) => join(stateDir, LINEAGES, base)
+const headPath = (stateDir: string, id: LineageId) => join(baseDir(stateDir, id), `${id.key}.json`)
+/** The base as it was when the lineage began, raw; and its hashes. */
+export const basePath = (stateDir: string, id: LineageId) => join(baseDir(stateDir, id), 'base.raw')
+const hashesPath = (disk: string) => `${disk}.sha256`
+
+/** A disk that the next one is made from. */
+export interface Parent {
+  path: string
+  format: 'raw' | 'qcow2'
+  /** 0: the base itself. */
+  generation: number
+  hashes: BlockHashes
+  diskBytes: number
+  head?: Head
+}
+
+/** The last disk of a lineage, or why the next one begins with the base. */
+export async function lastDisk(stateDir: string, id: LineageId): Promise<Parent | { none: string }> {
+  const head = await readHead(headPath(stateDir, id))
+  if (!head) return { none: 'it is the first of this base, these setup scripts and this version of bake' }
+  if (head.generation >= LAST_GENERATION) return { none: `${head.generation} bakes since the base are enough` }
+  if (head.allBlocks > 2 * head.firstBlocks + FREE_BLOCKS)
+    return {
+      none: `what changed since the base (${head.allBlocks} blocks) is more than twice a first bake (${head.firstBlocks})`,
+    }
+  try {
+    const path = join(stateDir, head.file)
+    await standsOn(path)
+    const hashes = await readFile(join(stateDir, head.hashes))
+    if (hashes.length !== blocksOf(head.diskBytes) * 32) return { none: 'the hashes of the last disk are damaged' }
+    return { path, format: 'qcow2', generation: head.generation, hashes, diskBytes: head.diskBytes, head }
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return { none: `the last disk (release ${head.release}) is gone` }
+    throw error
+  }
+}
+
+async function readHead(path: string): Promise<Head | undefined> {
+  try {
+    return headSchema.parse(JSON.parse(await readFile(path, 'utf8')))
+  } catch {
+    return undefined
+  }
+}
+
+/** The base as a raw file that nobody else changes, copied once. `copy` writes it and gives its hashes. */
+export async function firstDisk(stateDir: string, id: LineageId, copy: (path: string) => Promise<BlockHashes>): Promise<Parent> {
+  const path = basePath(stateDir, id)
+  const known = await readFile(hashesPath(path)).catch(() => undefined)
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => undefined,
+  )
+  if (known && size !== undefined && known.length === blocksOf(size) * 32)
+    return { path, format: 'raw', generation: 0, hashes: known, diskBytes: size }
+  await mkdir(dirname(path), { recursive: true })
+  const temporary = `${path}.${process.pid}-${Date.now().toString(36)}.tmp`
+  try {
+    const hashes = await copy(temporary)
+    await rename(temporary, path)
+    await write(hashesPath(path), hashes)
+    return { path, format: 'raw', generation: 0, hashes, diskBytes: (await stat(path)).size }
+  } finally {
+    await rm(temporary, { force: true })
+  }
+}
+
+/** Forgets the last disk, or when there is none the copy of the base: what is damaged is made anew. */
+export async function forget(stateDir: string, id: LineageId, parent: Parent): Promise<void> {
+  if (parent.generation > 0) await rm(headPath(stateDir, id), { force: true })
+  else for (const path of [hashesPath(parent.path), parent.path]) await rm(path, { force: true })
+}
+
+/** From now on the next disk is made from this one: by one rename. */
+export async function promote(stateDir: string, id: LineageId, head: Omit<Head, 'hashes'>, hashes: BlockHashes): Promise<void> {
+  const path = headPath(stateDir, id)
+  const former = await readHead(path)
+  const own = `${path.slice(0, -'.json'.length)}-${head.build}.sha256`
+  await write(own, hashes)
+  await write(path, JSON.stringify({ ...head, hashes: relative(stateDir, own) } satisfies Head))
+  if (former && former.build !== head.build) await rm(join(stateDir, former.hashes), { force: true })
+}
+
+/** All of it or nothing, and on the disk. */
+async function write(path: string, content: string | Buffer): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`
+  await using file = await open(temporary, 'w')
+  await file.writeFile(content)
+  await file.sync()
+  await rename(temporary, path)
+}
