@@ -150,6 +150,8 @@ export interface BakeRun {
   hide?(secrets: Iterable<string>): void
   /** --keep-failed: a failure leaves the machine as it is, in `dir` if it is a disk. */
   keepFailed?: boolean
+  /** Proves the disk of an AMI while that is made; true: nothing else is left to prove. Absent: --no-verify. */
+  prove?(disk: Pick<Extract<Baked, { kind: 'disk' }>, 'path' | 'format'>, signal: AbortSignal): Promise<boolean>
   /** --rebake: nothing that was baked before is built upon. */
   fresh?: boolean
 }

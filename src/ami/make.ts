@@ -6,6 +6,7 @@ import type { Failure } from '../jobs/records.ts'
 import { keys } from '../names.ts'
 import type { BakeAsk } from './bake.ts'
 import { type BakeLog, openBakeLog } from './bake-log.ts'
+import { earlyProof } from './early-proof.ts'
 import { proofHash } from './inputs.ts'
 import type { Baked, BakeRun, Baker, Base, MachinePlan, Proof } from './machine.ts'
 import { type BakeRecord, documentDigest, type MachineDocument, writeBake } from './records.ts'
@@ -99,13 +100,14 @@ async function bakeIn({ run, tell, undo, log, record, ...making }: Baking, world
   const discardLater = (made: Baked) => {
     if (!turn.machine) undo.defer(() => shelf.discard(made))
   }
-  const bakeRun = await run('bake')
+  const early = earlyProof(plan, run, tell, world)
+  const bakeRun = { ...(await run('bake')), ...(ask.verify && { prove: early.prove }) }
   const baked = turn.machine?.baked ?? (await baker.bake(plan, bakeRun))
   discardLater(baked)
   await failpoint('ami-baked')
   signal.throwIfAborted()
   const prove = async () => (await world.prover(plan.base.kind)).prove(baked, plan, await run('proof'))
-  const proof = ask.verify ? await inPhase('proof', tell, prove) : undefined
+  const proof = ask.verify ? await early.rest(() => inPhase('proof', tell, prove)) : undefined
   await failpoint('ami-proven')
   owner.check()
   const kept = turn.machine ? baked : await inPhase('keep', tell, () => shelf.keep(baked, plan, turn.n))

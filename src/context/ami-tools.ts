@@ -4,10 +4,11 @@ import { BLOCK_BYTES } from '../ami/direct/blocks.ts'
 import type { Baker, Prover } from '../ami/machine.ts'
 import type { PackerDiskWorld, PackerWorld } from '../ami/packer-baker.ts'
 import type { MachineDefinition } from '../config.ts'
-import { refused } from '../errors.ts'
 import { packageFile, packageVersion } from '../package-root.ts'
 import type { AmiAws } from './ami-aws.ts'
+import { rebase } from './ami-shelf.ts'
 import type { Project } from './project.ts'
+import { whoami } from './whoami.ts'
 
 /**
  * What bakes the machine of a definition; `asked`: --baker. Disks are changed by bake itself unless Packer is asked for. Loaded when something is baked: what
@@ -21,17 +22,22 @@ export async function openBaker(
 ): Promise<Baker> {
   const who = asked ?? baker
   if ('ami' in base) {
-    if (who === 'direct')
-      throw refused('baker_not_built', 'machine.baker: direct bakes disks of this machine only', {
-        next: 'leave it out: Packer bakes',
-      })
-    const [{ packerAmiBaker }, packer, { assertTools }, builder] = await Promise.all([
-      import('../ami/packer-ami-baker.ts'),
-      packerWorld(),
-      import('../io/machine-tools.ts'),
-      aws().then((it) => it.builder()),
+    const packer = async () => {
+      const [{ packerAmiBaker }, packer, { assertTools }, builder] = await Promise.all([
+        import('../ami/packer-ami-baker.ts'),
+        packerWorld(),
+        import('../io/machine-tools.ts'),
+        aws().then((it) => it.builder()),
+      ])
+      return packerAmiBaker({ ...packer, ...builder, assertTools })
+    }
+    if (who !== 'direct') return packer()
+    const [{ directAmiBaker }, world, regions] = await Promise.all([
+      import('../ami/direct/ami-baker.ts'),
+      directWorld(project),
+      aws().then((it) => it.direct()),
     ])
-    return packerAmiBaker({ ...packer, ...builder, assertTools })
+    return directAmiBaker({ ...world, ...regions, packer, ledger: project.ledger, rebase, by: whoami() })
   }
   const packer = async () => {
     const [{ packerDiskBaker }, world] = await Promise.all([import('../ami/packer-baker.ts'), packerDiskWorld(project)])

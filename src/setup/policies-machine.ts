@@ -13,7 +13,7 @@ export interface Place {
 }
 
 /** What `bake ami` and `bake prune` write into the ledger. Claims of images are beside those of machines. */
-const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'release-machines/', 'releases/']
+const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'parents/', 'release-machines/', 'releases/']
 const PRUNED = ['claims/', 'prunes/']
 
 /** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html: what has no permissions by resource. */
@@ -31,6 +31,7 @@ const LOOK = {
     'ec2:DescribeSubnets',
     'ec2:DescribeVolumes',
     'ec2:DescribeVpcs',
+    'ec2:GetEbsEncryptionByDefault',
   ],
   prover: [
     'ec2:DescribeImages',
@@ -67,13 +68,26 @@ const REGISTER = [
 ]
 const TEMPLATES = ['ec2:CreateLaunchTemplate', 'ec2:CreateLaunchTemplateVersion', 'ec2:ModifyLaunchTemplate']
 /** https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/AMIEncryption.html */
-const ENCRYPT = ['kms:Decrypt', 'kms:DescribeKey', 'kms:GenerateDataKeyWithoutPlaintext', 'kms:ReEncryptFrom', 'kms:ReEncryptTo']
+const ENCRYPT = [
+  'kms:Decrypt',
+  'kms:DescribeKey',
+  'kms:GenerateDataKey',
+  'kms:GenerateDataKeyWithoutPlaintext',
+  'kms:ReEncryptFrom',
+  'kms:ReEncryptTo',
+]
 
 /** Least privilege for machine images: what was made for this project carries its tag, and nothing else can be changed or deleted. */
 export function machinePolicies(machine: SetupMachine, place: Place): Record<MachineRole, Policy> {
   const document = (...statements: Statement[][]): Policy => ({ Version: '2012-10-17', Statement: statements.flat() })
   return {
-    baker: document(builder(machine, place), registration(machine, place), templates(machine, place), key(machine, place)),
+    baker: document(
+      builder(machine, place),
+      direct(machine, place),
+      registration(machine, place),
+      templates(machine, place),
+      key(machine, place),
+    ),
     prover: document(prover(machine, place)),
     pruner: document(pruner(machine, place)),
   }
@@ -114,6 +128,18 @@ function builder(machine: SetupMachine, place: Place): Statement[] {
     allow('Copy', ['ec2:CopyImage'], everywhere),
     allow('TagNew', ['ec2:CreateTags'], [...owned(place, region, [...LAUNCHED, 'launch-template']), ...everywhere], asked),
     allow('TagOwn', ['ec2:CreateTags'], everywhere, ofProject(machine)),
+  ]
+}
+
+/** Blocks of snapshots without an instance: https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html. Bases are nobody's project's. */
+function direct(machine: SetupMachine, place: Place): Statement[] {
+  const regions = [machine.region, ...machine.copies]
+  const snapshots = unowned(place, regions, ['snapshot'])
+  return [
+    allow('ReadBlocks', ['ebs:GetSnapshotBlock', 'ebs:ListSnapshotBlocks'], snapshots),
+    allow('StartSnapshot', ['ebs:StartSnapshot'], snapshots),
+    allow('PutBlocks', ['ebs:CompleteSnapshot', 'ebs:PutSnapshotBlock'], snapshots, ofProject(machine)),
+    allow('RegisterImage', ['ec2:RegisterImage'], unowned(place, regions)),
   ]
 }
 

@@ -12,10 +12,13 @@ export type BlockHashes = Buffer
 
 export const blocksOf = (diskBytes: number): number => Math.ceil(diskBytes / BLOCK_BYTES)
 export const hashBlock = (block: Buffer): Buffer => (block.equals(ZEROS) ? OF_ZEROS : hashOf(block))
+/** Of one block. */
+export const hashAt = (hashes: BlockHashes, index: number): Buffer => at(hashes, index)
+export const isZeros = (digest: Buffer): boolean => digest.equals(OF_ZEROS)
 const at = (hashes: BlockHashes, index: number) => hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
 
 /** Hashes of a disk of zeros. */
-function zeroHashes(diskBytes: number): BlockHashes {
+export function zeroHashes(diskBytes: number): BlockHashes {
   const hashes = Buffer.alloc(blocksOf(diskBytes) * HASH_BYTES)
   hashes.fill(OF_ZEROS)
   return hashes
@@ -34,7 +37,7 @@ export function hashReader(): { take(index: number, block: Buffer): void; end(di
   }
 }
 
-const setHash = (hashes: BlockHashes, index: number, value: Buffer): void => void value.copy(hashes, index * HASH_BYTES)
+export const setHash = (hashes: BlockHashes, index: number, value: Buffer): void => void value.copy(hashes, index * HASH_BYTES)
 
 export interface Compared {
   indexes: number[]

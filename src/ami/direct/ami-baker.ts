@@ -1,0 +1,258 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { TAG } from '../../aws-tags.ts'
+import { BakeError } from '../../errors.ts'
+import type { Ebs } from '../../io/ebs.ts'
+import type { Ec2Image } from '../../io/ec2-image.ts'
+import type { Ec2Images } from '../../io/ec2-images.ts'
+import type { Ec2Snapshots } from '../../io/ec2-snapshots.ts'
+import { sha256 } from '../../names.ts'
+import { amiName } from '../ami-name.ts'
+import type { AmiBase, Baked, BakeRun, Baker, MachinePlan } from '../machine.ts'
+import { copyRegions } from '../registration.ts'
+import { inPhase } from '../steps.ts'
+import { bakeDirect, type PreparedDisk } from './bake.ts'
+import type { DirectBakerWorld } from './baker.ts'
+import { type BaseSnapshot, baseSnapshot } from './base-snapshots.ts'
+import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
+import { absentBlocks, compareSnapshot, downloadSnapshot } from './download.ts'
+import { unfitMachine } from './fit.ts'
+import { unfitAmi } from './fit-ami.ts'
+import type { BlockHashes } from './hashes.ts'
+import { type KeptWorld, keepDisk, rememberDisk } from './kept.ts'
+import { forget, type LineageId, lastDisk, lineageOf, type Parent } from './lineage.ts'
+import type { Pace } from './pace.ts'
+import { newImage, registerSnapshots, runTags } from './register-ami.ts'
+import { type ParentSnapshot, type Uploaded, type UploadWorld, uploadBlocks } from './upload.ts'
+
+export interface DirectAmiWorld extends Omit<DirectBakerWorld, 'copyDisk'>, KeptWorld {
+  images(region: string): Ec2Images
+  snapshots(region: string): Ec2Snapshots
+  ebs(region: string): Ebs
+  /** One for all that this process uploads. */
+  pace: Pace
+}
+
+/** What of the parents' snapshots means that they can't be built upon, whatever the reason. */
+const LOST = new Set(['parent_missing', 'parent_foreign'])
+
+/**
+ * AMIs without an instance: the last disk of this worker with this base is changed here, what changed is put into a child of each region's last snapshot, while the
+ * same disk is proven in a virtual machine, and images are registered after both. What this machine or the base isn't fit for Packer bakes, which is said.
+ */
+export function directAmiBaker(world: DirectAmiWorld): Baker {
+  let name: Baker['name'] = 'direct'
+  const other = async (reason: string, tell?: BakeRun['tell']): Promise<Baker> => {
+    name = 'packer'
+    tell?.({ type: 'note', level: 'warning', text: `Packer bakes, with an instance: ${reason}`, t: Date.now() })
+    return world.packer()
+  }
+  const unfit = async (plan: MachinePlan): Promise<string | undefined> =>
+    unfitMachine(world.means(), plan.architecture) ?? unfitAmi(await imageOf(plan, world))
+  return {
+    get name() {
+      return name
+    },
+    async prevalidate(plan, signal) {
+      const reason = await unfit(plan)
+      if (reason === undefined) return mayRegister(plan, world)
+      const packer = await other(reason)
+      await packer.available?.(signal)
+      await packer.prevalidate(plan, signal)
+    },
+    async bake(plan, run) {
+      const reason = await unfit(plan)
+      if (reason !== undefined) return (await other(reason, run.tell)).bake(plan, run)
+      try {
+        return await bakeAmi(plan, run, world)
+      } catch (error) {
+        if (!(error instanceof BakeError && error.code === 'direct_unfit')) throw error
+        const packer = await other(error.message, run.tell)
+        await packer.available?.(run.signal)
+        await packer.prevalidate(plan, run.signal)
+        return packer.bake(plan, { ...run, dir: await within(run.dir, 'packer') })
+      }
+    },
+    async published(_kept, run) {
+      if (name === 'direct') await keepDisk(run, world)
+    },
+  }
+}
+
+async function imageOf(plan: MachinePlan, { images }: DirectAmiWorld): Promise<Ec2Image> {
+  const { id, region } = amiOf(plan)
+  return (await images(region).get(id)) ?? (await images(region).waitAvailable(id, AbortSignal.timeout(10_000)))
+}
+
+function amiOf({ base }: MachinePlan): AmiBase {
+  if (base.kind === 'ami') return base
+  throw new Error('a disk is baked on this machine')
+}
+
+/** EBS knows no DryRun; its first call names what is missing, before anything is put. */
+async function mayRegister(plan: MachinePlan, world: DirectAmiWorld): Promise<void> {
+  const base = await imageOf(plan, world)
+  const ask = { plan, run: { id: 'check' }, base, snapshots: new Map(), diskBytes: base.rootBytes, proven: false }
+  for (const region of [base.region, ...copyRegions(plan.definition, base.region)])
+    await world.images(region).mayRegister(newImage(ask, base.rootSnapshot ?? ''))
+}
+
+async function within(dir: string, name: string): Promise<string> {
+  const path = join(dir, name)
+  await mkdir(path)
+  return path
+}
+
+/** From the base to the images, in order. */
+async function bakeAmi(plan: MachinePlan, run: BakeRun, world: DirectAmiWorld): Promise<Baked> {
+  const base = await imageOf(plan, world)
+  const bases = await inPhase('base snapshots', run.tell, () => basesOf(base, plan, run, world))
+  const lineage = lineageOf(plan, world.version, JSON.stringify(bases.map(({ region, id, key }) => [region, id, key])))
+  try {
+    return await bakeUpon(bases, lineage, { plan, run, base, keepIn: run.dir }, world)
+  } catch (error) {
+    if (!(error instanceof BakeError && LOST.has(error.code))) throw error
+    const last = await lastDisk(world.stateDir, lineage)
+    if ('none' in last) throw error
+    const text = `${error.message}: this bake begins with the base`
+    run.tell({ type: 'note', level: 'warning', text, t: Date.now() })
+    await forget(world.stateDir, lineage, last)
+    const again = { ...run, dir: await within(run.dir, 'again') }
+    return await bakeUpon(bases, lineage, { plan, base, run: again, keepIn: run.dir }, world)
+  }
+}
+
+const basesOf = (base: Ec2Image, plan: MachinePlan, run: BakeRun, world: DirectAmiWorld): Promise<BaseSnapshot[]> => {
+  const wanted = { kmsKey: plan.definition.ami.kmsKey, project: plan.project }
+  const regions = [base.region, ...copyRegions(plan.definition, base.region)]
+  return Promise.all(regions.map((region) => baseSnapshot(base, region, wanted, { ...world, ...run })))
+}
+
+interface Baking {
+  plan: MachinePlan
+  run: BakeRun
+  base: Ec2Image
+  /** Where `published` looks for what becomes the next one's parent. */
+  keepIn: string
+}
+
+async function bakeUpon(
+  bases: BaseSnapshot[],
+  lineage: LineageId,
+  { plan, run, base, keepIn }: Baking,
+  world: DirectAmiWorld,
+): Promise<Baked> {
+  const { signal } = run
+  await checkLast(lineage, run, world)
+  const home = bases[0]!
+  const download = (_: unknown, to: string) => downloadSnapshot(home.id, to, world.ebs(home.region), signal)
+  const ask = { plan, lineage, base: { path: '', format: 'raw' as const }, run }
+  await using disk = await bakeDirect(ask, { ...world, copyDisk: download })
+  const both = new AbortController()
+  const together = { ...run, signal: AbortSignal.any([signal, both.signal]) }
+  const upload = inPhase('upload', run.tell, () => send(disk, bases, { plan, base, run: together, keepIn }, world))
+  const proof = run.prove?.({ path: disk.path, format: 'qcow2' }, together.signal)
+  const [sent, proven] = await Promise.allSettled([stopping(both, upload), stopping(both, proof)])
+  await using uploaded = sent.status === 'fulfilled' ? sent.value : undefined
+  signal.throwIfAborted()
+  if (both.signal.aborted || uploaded === undefined || proven.status === 'rejected') throw both.signal.reason
+  const { snapshots } = uploaded
+  const registration = {
+    plan,
+    run,
+    base,
+    snapshots,
+    diskBytes: disk.changed.diskBytes,
+    proven: proof !== undefined && proven.value === true,
+  }
+  const baked = await inPhase('register', run.tell, () => registerSnapshots(registration, world.images))
+  uploaded.keep()
+  await rememberDisk(disk, lineage, snapshots, plan, { id: run.id, dir: keepIn })
+  return baked
+}
+
+/** The first of two that fails ends the other. */
+async function stopping<T>(both: AbortController, promise: Promise<T> | undefined): Promise<T | undefined> {
+  try {
+    return await promise
+  } catch (error) {
+    both.abort(error)
+    throw error
+  }
+}
+
+/** Cheap, and before minutes of work: is what the last disk was uploaded as still there? */
+async function checkLast(lineage: LineageId, run: BakeRun, world: DirectAmiWorld): Promise<void> {
+  const last = run.fresh ? undefined : await lastDisk(world.stateDir, lineage)
+  if (last === undefined || 'none' in last) return
+  for (const [region, id] of Object.entries(last.head?.snapshots ?? {})) {
+    const found = await world.snapshots(region).get(id)
+    if (found?.state === 'completed' && found.tags[TAG.disk] === diskId(last.hashes)) continue
+    const what = found === undefined ? 'is gone' : found.state !== 'completed' ? `is ${found.state}` : 'holds another disk'
+    throw new BakeError('world', 4, 'parent_missing', `${id} in ${region}, the snapshot of the last disk, ${what}`)
+  }
+}
+
+/** Names what a disk holds. */
+const diskId = (hashes: BlockHashes): string => sha256(hashes)
+
+async function send(
+  disk: PreparedDisk,
+  bases: BaseSnapshot[],
+  { plan, run, base }: Baking,
+  world: DirectAmiWorld,
+): Promise<Uploaded> {
+  const tags = { ...runTags(plan, run), [TAG.disk]: diskId(disk.hashes) }
+  const changed = await toPut(disk, bases, run, world)
+  const description = `${amiName(plan, run.id)} on ${base.id}`
+  const parents = bases.map((each) => parentOf(disk.parent, each))
+  const uploadWorld: UploadWorld = { ...world, signal: run.signal, tell: run.tell }
+  const uploaded = await uploadBlocks({ changed, parents, description, tags, run: run.id }, uploadWorld)
+  const mib = (changed.indexes.length * BLOCK_BYTES) / 1024 ** 2
+  const text = `${changed.indexes.length} blocks (${mib} MiB) put to ${parents.map(({ region }) => region).join(', ')}`
+  run.tell({ type: 'note', level: 'info', text, t: Date.now() })
+  // Of all later ones the parent's blocks are known to be there.
+  if (disk.parent.generation > 0) return uploaded
+  try {
+    await inPhase('read back', run.tell, () => readBack(uploaded, bases, disk.hashes, run.signal, world))
+    return uploaded
+  } catch (error) {
+    await uploaded[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+function parentOf({ head, hashes }: Parent, { region, id }: BaseSnapshot): ParentSnapshot {
+  const last = head?.snapshots[region]
+  return last === undefined ? { region, id } : { region, id: last, disk: diskId(hashes) }
+}
+
+/** On a volume that is encrypted what the base's snapshot lacks is random, and zeros on the disk here: with a new lineage that is put too. */
+async function toPut(
+  { changed, parent }: PreparedDisk,
+  bases: BaseSnapshot[],
+  { signal }: BakeRun,
+  world: DirectAmiWorld,
+): Promise<ChangedBlocks> {
+  const encrypted = bases.filter((each) => each.encrypted)
+  if (parent.generation > 0 || encrypted.length === 0) return changed
+  const absent = await Promise.all(
+    encrypted.map(({ region, id }) => absentBlocks(id, changed.diskBytes, world.ebs(region), signal)),
+  )
+  const indexes = [...new Set([...changed.indexes, ...absent.flat()])].sort((a, b) => a - b)
+  return { ...changed, indexes }
+}
+
+async function readBack(
+  { snapshots }: Uploaded,
+  bases: BaseSnapshot[],
+  hashes: BlockHashes,
+  signal: AbortSignal,
+  world: DirectAmiWorld,
+): Promise<void> {
+  await Promise.all(
+    bases.map(({ region, encrypted }) =>
+      compareSnapshot({ id: snapshots.get(region)!, encrypted }, hashes, world.ebs(region), signal),
+    ),
+  )
+}
