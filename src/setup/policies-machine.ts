@@ -134,12 +134,14 @@ function builder(machine: SetupMachine, place: Place): Statement[] {
 /** Blocks of snapshots without an instance: https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html. Bases are nobody's project's. */
 function direct(machine: SetupMachine, place: Place): Statement[] {
   const regions = [machine.region, ...machine.copies]
-  const snapshots = unowned(place, regions, ['snapshot'])
+  const [images, snapshots] = [unowned(place, regions, ['image']), unowned(place, regions, ['snapshot'])]
+  const asked = { StringEquals: { 'aws:RequestTag/bake:project': machine.project } }
   return [
     allow('ReadBlocks', ['ebs:GetSnapshotBlock', 'ebs:ListSnapshotBlocks'], snapshots),
-    allow('StartSnapshot', ['ebs:StartSnapshot'], snapshots),
+    allow('StartSnapshot', ['ebs:StartSnapshot'], snapshots, asked),
     allow('PutBlocks', ['ebs:CompleteSnapshot', 'ebs:PutSnapshotBlock'], snapshots, ofProject(machine)),
-    allow('RegisterImage', ['ec2:RegisterImage'], unowned(place, regions)),
+    allow('RegisterImage', ['ec2:RegisterImage'], images, asked),
+    allow('RegisterSnapshot', ['ec2:RegisterImage'], snapshots, ofProject(machine)),
   ]
 }
 

@@ -255,7 +255,7 @@ describe('a base', () => {
     world.gaps.pendingLooks = 2
     const image = (await images(EAST).get(base.id))!
     const of = (kmsKey: string, region = EAST) =>
-      baseSnapshot(image, region, { kmsKey, project: 'shop' }, { ...regions.world(), images })
+      baseSnapshot(image, region, { kmsKey, project: 'shop' }, { ...regions.world(), images, snapshots: regions.snapshots })
     const found = await Promise.all([of('alias/a'), of('alias/a'), of('alias/b'), of('alias/a', WEST)])
     world.gaps.pendingLooks = 0
     expect(found.map(({ encrypted, key }) => [encrypted, key])).toEqual(
