@@ -6,7 +6,7 @@ import { Ec2 } from '../../../src/io/ec2.ts'
 import { Ec2Snapshots } from '../../../src/io/ec2-snapshots.ts'
 import type { TestEc2 } from '../../support/ec2.ts'
 
-export const NEVER = new AbortController().signal
+const NEVER = new AbortController().signal
 
 /** EBS and EC2 by bake's own adapters, of whatever region. */
 export interface TestRegions extends AsyncDisposable {
