@@ -1,4 +1,4 @@
-import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type BakeError, failed, unavailable } from '../../errors.ts'
 import { failpoint } from '../../failpoint.ts'
@@ -11,6 +11,7 @@ import { isLoopback, type MachineLogin, registriesOf } from '../registries.ts'
 import { machineKit } from '../render.ts'
 import { inPhase } from '../steps.ts'
 import type { ChangedBlocks } from './blocks.ts'
+import { EXTENTS, explainBlocks } from './explain.ts'
 import { rootCandidates } from './fit.ts'
 import { type BlockHashes, changedBlocks, compareBlocks, DamagedDisk } from './hashes.ts'
 import { firstDisk, forget, type LineageId, lastDisk, type Parent } from './lineage.ts'
@@ -39,6 +40,8 @@ export interface PreparedDisk extends AsyncDisposable {
   changed: ChangedBlocks
   /** Of all its blocks. */
   hashes: BlockHashes
+  /** With `explain`: which files made how many blocks change, in words. */
+  explained?: string[]
 }
 
 export interface DirectAsk {
@@ -47,6 +50,8 @@ export interface DirectAsk {
   /** Of a lineage that begins: a disk file. */
   base: Backing
   run: BakeRun
+  /** Which files made blocks change is asked for: it takes a second or two. */
+  explain?: boolean
 }
 
 /**
@@ -90,12 +95,16 @@ const damagedTwice = ({ path }: Parent, cause: DamagedDisk): BakeError =>
     cause,
   })
 
-async function changed({ plan, run }: DirectAsk, parent: Parent, world: DirectWorld): Promise<Omit<PreparedDisk, 'full'>> {
+async function changed(
+  { plan, run, explain = false }: DirectAsk,
+  parent: Parent,
+  world: DirectWorld,
+): Promise<Omit<PreparedDisk, 'full'>> {
   const path = join(run.dir, 'disk.qcow2')
   const roots = await findRoots(parent, world)
   await world.overlay(path, parent, run.signal)
   await failpoint('direct-overlay')
-  await runSteps({ plan, run, parent, roots }, world)
+  await runSteps({ plan, run, parent, roots, explain }, world)
   await failpoint('direct-changed')
   const layer = await world.layers(path, 'qcow2')
   try {
@@ -103,6 +112,7 @@ async function changed({ plan, run }: DirectAsk, parent: Parent, world: DirectWo
     await failpoint('direct-compared')
     return {
       ...{ path, parent, hashes, changed: changedBlocks(layer, indexes) },
+      ...(explain && { explained: explainBlocks(indexes, await readFile(join(run.dir, EXTENTS), 'utf8')) }),
       [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
     }
   } catch (error) {
@@ -127,9 +137,10 @@ interface Steps {
   run: BakeRun
   parent: Parent
   roots: FoundFileSystem[]
+  explain: boolean
 }
 
-async function runSteps({ plan, run, parent, roots }: Steps, world: DirectWorld): Promise<void> {
+async function runSteps({ plan, run, parent, roots, explain }: Steps, world: DirectWorld): Promise<void> {
   const { dir, signal } = run
   for (const { path, text, mode } of machineKit(plan.rendered)) {
     const file = join(dir, 'kit', path)
@@ -143,7 +154,8 @@ async function runSteps({ plan, run, parent, roots }: Steps, world: DirectWorld)
   }
   const story = new ChangeStory(run.tell)
   const mode = parent.generation === 0 ? 'first' : 'next'
-  const end = await world.change({ dir, roots, mode, ports: loopbackPorts(plan), signal, onLine: (line) => story.take(line) })
+  const onLine = (line: string) => story.take(line)
+  const end = await world.change({ dir, roots, mode, explain, ports: loopbackPorts(plan), signal, onLine })
   if (end.kind === 'done') return
   const { phase, reasons, lines } = story.fail()
   if (end.kind === 'unfit') throw unfit(end.reason)
