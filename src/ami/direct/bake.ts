@@ -1,6 +1,6 @@
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type BakeError, failed, unavailable } from '../../errors.ts'
+import { BakeError, failed, unavailable } from '../../errors.ts'
 import { failpoint } from '../../failpoint.ts'
 import type { ChangeEnd, DiskChange } from '../../io/change-disk.ts'
 import type { FoundFileSystem } from '../../io/disk-file-systems.ts'
@@ -16,6 +16,9 @@ import { rootCandidates } from './fit.ts'
 import { type BlockHashes, changedBlocks, compareBlocks, DamagedDisk } from './hashes.ts'
 import { firstDisk, forget, type LineageId, lastDisk, type Parent } from './lineage.ts'
 import { ChangeStory } from './story.ts'
+
+/** In the run's directory: where templates/direct/change.sh looks. */
+const DISK = 'disk.qcow2'
 
 export interface DirectWorld {
   /** Absolute: lineages are in it. */
@@ -68,14 +71,21 @@ export async function bakeDirect(ask: DirectAsk, world: DirectWorld): Promise<Pr
     try {
       return { ...(await changed(ask, parent, world)), ...(full !== undefined && { full }) }
     } catch (error) {
-      if (!(error instanceof DamagedDisk)) throw error
-      const what = parent.head ? `the disk of release ${parent.head.release}` : 'the copy of the base'
-      if (again !== undefined) throw damagedTwice(parent, error)
-      again = `${what} is damaged (block ${error.block} isn't what was recorded), and is thrown away`
+      const damage = damageOf(error, parent)
+      if (damage === undefined) throw error
+      if (again !== undefined) throw damagedTwice(parent, damage)
+      again = `${parent.head ? `the disk of release ${parent.head.release}` : 'the copy of the base'} is thrown away: ${damage}`
       run.tell({ type: 'note', level: 'warning', text: again, t: Date.now() })
       await forget(world.stateDir, lineage, parent)
+      await rm(join(run.dir, DISK), { force: true })
     }
   }
+}
+
+/** Why a disk counts for nothing any more. One that was baked so before was fit then. */
+function damageOf(error: unknown, { generation }: Parent): string | undefined {
+  if (error instanceof DamagedDisk) return error.message
+  return generation > 0 && error instanceof BakeError && error.code === 'direct_unfit' ? error.message : undefined
 }
 
 const base = ({ lineage, base, run }: DirectAsk, world: DirectWorld): Promise<Parent> =>
@@ -88,11 +98,10 @@ function tellBeginning({ head }: Parent, full: string | undefined, run: BakeRun)
   run.tell({ type: 'note', level: 'info', text, t: Date.now() })
 }
 
-const damagedTwice = ({ path }: Parent, cause: DamagedDisk): BakeError =>
-  unavailable('disk_damaged', `${path} isn't what was just written to it: ${cause.message}`, {
+const damagedTwice = ({ path }: Parent, damage: string): BakeError =>
+  unavailable('disk_damaged', `${path} isn't what was just written to it: ${damage}`, {
     next: 'look at the health of the disk that the state directory is on',
     ids: { path },
-    cause,
   })
 
 async function changed(
@@ -100,7 +109,7 @@ async function changed(
   parent: Parent,
   world: DirectWorld,
 ): Promise<Omit<PreparedDisk, 'full'>> {
-  const path = join(run.dir, 'disk.qcow2')
+  const path = join(run.dir, DISK)
   const roots = await findRoots(parent, world)
   await world.overlay(path, parent, run.signal)
   await failpoint('direct-overlay')
