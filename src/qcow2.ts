@@ -51,6 +51,16 @@ function extension(head: Buffer, wanted: number): Buffer | undefined {
   return undefined
 }
 
+/** Writes another name of the backing file into a file's first bytes; false when it doesn't fit in the old one's place. */
+export function renameBacking(head: Buffer, backing: string): boolean {
+  const old = readQcow2Header(head)?.backing
+  if (old === undefined || Buffer.byteLength(backing) > Buffer.byteLength(old)) return false
+  const at = Number(head.readBigUInt64BE(8))
+  head.fill(0, at, at + Buffer.byteLength(old))
+  head.writeUInt32BE(head.write(backing, at), 16)
+  return true
+}
+
 /** The file that a disk file holds only the differences to, absolute; undefined when it stands alone. Throws ENOENT. */
 export async function backingOf(path: string): Promise<string | undefined> {
   await using file = await open(path)

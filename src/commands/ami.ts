@@ -1,5 +1,5 @@
-import { boolean, string } from '@oclif/core/flags'
-import { BaseCommand, storyFlags } from '../cli/base.ts'
+import { amiFlags } from '../cli/ami-flags.ts'
+import { BaseCommand } from '../cli/base.ts'
 import { reportBakes, reportPreviews } from '../cli/machine-report.ts'
 
 export default class Ami extends BaseCommand<typeof Ami> {
@@ -17,24 +17,7 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
       command: '<%= config.bin %> ami --release v2 --keep-failed',
     },
   ]
-  static override flags = {
-    release: string({ description: 'git tag to bake; with --sha the name of the release' }),
-    sha: string({ description: 'commit to bake, 4 or more digits; alone its release is called sha-<12 digits>' }),
-    'dry-run': boolean({ default: false, description: 'print what would be done; build and bake nothing' }),
-    verify: boolean({ default: true, allowNo: true, description: 'prove that all services start without a network' }),
-    rebake: boolean({ default: false, description: 'bake anew although it is there' }),
-    default: boolean({ default: false, description: 'make the new launch template version the default one' }),
-    'refresh-base': boolean({ default: false, description: 'take the newest AMI that machine.base names, from now on' }),
-    baker: string({
-      options: ['packer', 'direct'],
-      description: 'who bakes, instead of machine.baker: the image is the same; disks are baked directly where that works',
-    }),
-    'keep-failed': boolean({
-      default: false,
-      description: 'on one machine: leave the disk of a failed bake; bake prune removes it',
-    }),
-    ...storyFlags,
-  }
+  static override flags = amiFlags
 
   async run(): Promise<object> {
     const { openProject } = await import('../context/project.ts')
@@ -48,9 +31,9 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
       keepFailed,
       makeDefault,
     }
-    const refreshBase = this.flags['refresh-base']
+    const { 'refresh-base': refreshBase, explain } = this.flags
     const baker = this.flags.baker as 'packer' | 'direct' | undefined
-    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase, baker }
+    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase, baker, explain }
     const project = await openProject()
     const report = dryRun
       ? reportPreviews(await previewAmi(project, ask, request))

@@ -11,16 +11,16 @@ import type { Project } from './project.ts'
 import { whoami } from './whoami.ts'
 
 /**
- * What bakes the machine of a definition; `asked`: --baker. Disks are changed by bake itself unless Packer is asked for. Loaded when something is baked: what
+ * What bakes the machine of a definition; `asked`: --baker, --explain. Disks are changed by bake itself unless Packer is asked for. Loaded when something is baked: what
  * is there needs none of it.
  */
 export async function openBaker(
   { base, baker }: MachineDefinition,
   project: Project,
   aws: () => Promise<AmiAws>,
-  asked: Baker['name'] | undefined,
+  asked: { baker?: Baker['name'] | undefined; explain?: boolean },
 ): Promise<Baker> {
-  const who = asked ?? baker
+  const who = asked.baker ?? baker
   if ('ami' in base) {
     const packer = async () => {
       const [{ packerAmiBaker }, packer, { assertTools }, builder] = await Promise.all([
@@ -45,7 +45,7 @@ export async function openBaker(
   }
   if (who === 'packer') return packer()
   const { directDiskBaker } = await import('../ami/direct/baker.ts')
-  return directDiskBaker({ ...(await directWorld(project)), packer })
+  return directDiskBaker({ ...(await directWorld(project)), packer, explain: asked.explain ?? false })
 }
 
 /** What proves disks on this machine. */
@@ -80,7 +80,7 @@ async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
 }
 
 /** What changing disks takes, wherever they come from. */
-async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld, 'packer'>> {
+async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld, 'packer' | 'explain'>> {
   const [{ changeDisk, missingForDisks }, { openLayers }, { fileSystemsOf }, { copyDisk }, { createOverlay }, logins, hashes] =
     await Promise.all([
       import('../io/change-disk.ts'),

@@ -19,6 +19,7 @@ export interface BakeRequest {
   refreshBase?: boolean
   /** --baker: instead of machine.baker, and without a say in what is baked. */
   baker?: Baker['name'] | undefined
+  explain?: boolean
 }
 
 /**
@@ -60,7 +61,7 @@ export async function openBakeWorld(project: Project, request: BakeRequest): Pro
       const { renderMachine } = await import('../ami/render.ts')
       return renderMachine(plan, templates)
     },
-    baker: (definition) => openBaker(definition, project, aws, request.baker),
+    baker: (definition) => openBaker(definition, project, aws, request),
     prover: async (kind) => (kind === 'disk' ? openDiskProver(project) : (await aws()).prover()),
     shelf,
     has,

@@ -19,6 +19,8 @@ export interface DiskChange {
   roots: FoundFileSystem[]
   /** `first`: nothing of bake's is on the disk. */
   mode: 'first' | 'next'
+  /** Where changed files lie is written to `dir`/extents. */
+  explain: boolean
   /** TCP ports of this machine's loopback that are reached in there too. */
   ports: number[]
   signal: AbortSignal
@@ -39,9 +41,9 @@ export function missingForDisks(): string[] {
  * Runs the script to its end. It works in namespaces of its own, so that nothing stays mounted or running whatever ends it or this process. Aborted, it
  * throws the signal's reason.
  */
-export async function changeDisk({ script, dir, roots, mode, ports, signal, onLine }: DiskChange): Promise<ChangeEnd> {
+export async function changeDisk({ script, dir, roots, mode, explain, ports, signal, onLine }: DiskChange): Promise<ChangeEnd> {
   const where = roots.map(({ type, offset, length }) => `${type}:${offset}:${length}`).join(',')
-  await using child = spawnChild('bash', [script, dir, where, mode, ...ports.map(String)], {
+  await using child = spawnChild('bash', [script, dir, where, mode, explain ? 'explain' : 'quiet', ...ports.map(String)], {
     env: toolEnvironment(),
     stdout: 'pipe',
     stderr: 'pipe',

@@ -77,7 +77,8 @@ function qcow2Layer(file: FileHandle, path: string, header: Qcow2Header, below: 
     for (let index = Math.floor(from / tableBytes); index * tableBytes < to; index++) {
       if (tables[index] !== undefined) continue
       const at = index < l1.entries ? Number(l1Table.readBigUInt64BE(index * 8) & OFFSET) : 0
-      tables[index] = at === 0 ? null : await readAt(file, at, clusterBytes)
+      const entries = Math.min(perTable, Math.ceil((virtualBytes - index * tableBytes) / clusterBytes))
+      tables[index] = at === 0 ? null : await readAt(file, at, entries * entryBytes)
     }
   }
   /** What the file tells of one part of a cluster: where it is, that it is zeros, or nothing. */

@@ -1,4 +1,6 @@
+import { open } from 'node:fs/promises'
 import { z } from 'zod'
+import { HEADER_BYTES, readQcow2Header, renameBacking } from '../qcow2.ts'
 import { tool } from './tool.ts'
 
 /** `qemu-img info --output=json` (QEMU, docs/tools/qemu-img.rst), as far as it is used. */
@@ -57,12 +59,21 @@ export async function createOverlay(
 }
 
 /**
- * Names the file that an overlay holds the differences to, from the overlay's directory or absolute; its content must be that of the one before. By its name
- * it is raw (`.raw`) or qcow2.
+ * Names the file that an overlay holds the differences to, from the overlay's directory or absolute; its content must be that of the one before, whose place
+ * in the header it takes when it isn't longer.
  */
 export async function rebaseOverlay(path: string, backing: string): Promise<void> {
-  const format = backing.endsWith('.raw') ? 'raw' : 'qcow2'
-  await tool('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-F', format, '-b', backing, '--', path])
+  const format = await renamed(path, backing)
+  if (format !== undefined) await tool('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-F', format, '-b', backing, '--', path])
+}
+
+/** The format of the file that was named before when that has to be done otherwise. */
+async function renamed(path: string, backing: string): Promise<string | undefined> {
+  await using file = await open(path, 'r+')
+  const { buffer } = await file.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0)
+  if (!renameBacking(buffer, backing)) return readQcow2Header(buffer)?.backingFormat ?? 'raw'
+  await file.write(buffer, 0, HEADER_BYTES, 0)
+  return undefined
 }
 
 /** Writes all that the disk `from` holds, its backing files included, to a new file. */

@@ -1,8 +1,8 @@
 #!/bin/bash
-# Changes a disk as a release wants it, in a chroot on it, with the disk's own engine: change.sh DIR ROOTS MODE [PORT…]
+# Changes a disk as a release wants it, in a chroot on it, with the disk's own engine: change.sh DIR ROOTS MODE explain|quiet [PORT…]
 # DIR holds disk.qcow2, which is written, and kit/, the steps and what they need. ROOTS are the places where the root file system may lie, TYPE:OFFSET:LENGTH
 # with commas between them, ext4 or xfs, in bytes; the first one with a system on it is taken.
-# MODE is first, when nothing of bake's is on the disk, or next. PORTs of this machine's loopback are the same in there.
+# MODE is first, when nothing of bake's is on the disk, or next. With explain, DIR/extents says where files lie that were changed. PORTs of this machine's loopback are the same in there.
 # Run as root, in mount and process namespaces of its own: whatever ends it takes mounts, loop devices, engine and network along. Prints
 # `bake-phase: <name> begin|end` as it goes, `bake: <reason>` when a step fails, and `bake-unfit: <reason>`, with exit code 3, when the disk can't be changed so.
 set -euo pipefail
@@ -10,8 +10,8 @@ set -euo pipefail
 if [ "${1:-}" != --inside ]; then
   exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- bash "$0" --inside "$@"
 fi
-dir=$2 roots=$3 mode=$4
-shift 4
+dir=$2 roots=$3 mode=$4 explain=$5
+shift 5
 ports=("$@")
 root=$dir/root raw=$dir/disk.raw net=$dir/net
 trap 'exit 143' TERM
@@ -74,6 +74,14 @@ for place in ${roots//,/ }; do
   umount "$root"
 done
 mountpoint --quiet "$root" || unfit "$said"
+: >"$dir/mounted"
+# What takes longest is reading the engine's programs: in large pieces, and before they are started.
+for number in "$(findmnt --noheadings --output MAJ:MIN --target "$raw")" "$(findmnt --noheadings --output MAJ:MIN --target "$root")"; do
+  echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true
+done
+for name in dockerd containerd docker; do
+  for bin in "$root"/usr/sbin "$root"/usr/bin "$root"/usr/local/bin; do [ ! -f "$bin/$name" ] || cat "$bin/$name" >/dev/null & done
+done
 partition=$(findmnt --noheadings --output SOURCE --target "$root")
 
 while read -r _ where fs _; do
@@ -167,6 +175,13 @@ ranges() {
 if [ "$mode" = next ]; then step clean BAKE_TRIMMED=yes; else step clean; fi
 ranges
 step scan BAKE_RANGES=/run/bake-bake/ranges
+
+if [ "$explain" = explain ]; then
+  phase explain
+  echo "offset $offset" >"$dir/extents"
+  { find "$root" -xdev \( -type f -o -type d \) -newercm "$dir/mounted" -print0 | xargs -0 -r filefrag -v -b512 2>/dev/null || true; } |
+    sed -e "s,^File size of $root,File size of ," >>"$dir/extents"
+fi
 
 phase unmount
 umount --recursive "$root"

@@ -1,6 +1,6 @@
-import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type BakeError, failed, unavailable } from '../../errors.ts'
+import { BakeError, failed, unavailable } from '../../errors.ts'
 import { failpoint } from '../../failpoint.ts'
 import type { ChangeEnd, DiskChange } from '../../io/change-disk.ts'
 import type { FoundFileSystem } from '../../io/disk-file-systems.ts'
@@ -11,10 +11,14 @@ import { isLoopback, type MachineLogin, registriesOf } from '../registries.ts'
 import { machineKit } from '../render.ts'
 import { inPhase } from '../steps.ts'
 import type { ChangedBlocks } from './blocks.ts'
+import { EXTENTS, explainBlocks } from './explain.ts'
 import { rootCandidates } from './fit.ts'
 import { type BlockHashes, changedBlocks, compareBlocks, DamagedDisk } from './hashes.ts'
 import { firstDisk, forget, type LineageId, lastDisk, type Parent } from './lineage.ts'
 import { ChangeStory } from './story.ts'
+
+/** In the run's directory: where templates/direct/change.sh looks. */
+const DISK = 'disk.qcow2'
 
 export interface DirectWorld {
   /** Absolute: lineages are in it. */
@@ -39,6 +43,8 @@ export interface PreparedDisk extends AsyncDisposable {
   changed: ChangedBlocks
   /** Of all its blocks. */
   hashes: BlockHashes
+  /** With `explain`: which files made how many blocks change, in words. */
+  explained?: string[]
 }
 
 export interface DirectAsk {
@@ -47,6 +53,8 @@ export interface DirectAsk {
   /** Of a lineage that begins: a disk file. */
   base: Backing
   run: BakeRun
+  /** Which files made blocks change is asked for: it takes a second or two. */
+  explain?: boolean
 }
 
 /**
@@ -63,14 +71,21 @@ export async function bakeDirect(ask: DirectAsk, world: DirectWorld): Promise<Pr
     try {
       return { ...(await changed(ask, parent, world)), ...(full !== undefined && { full }) }
     } catch (error) {
-      if (!(error instanceof DamagedDisk)) throw error
-      const what = parent.head ? `the disk of release ${parent.head.release}` : 'the copy of the base'
-      if (again !== undefined) throw damagedTwice(parent, error)
-      again = `${what} is damaged (block ${error.block} isn't what was recorded), and is thrown away`
+      const damage = damageOf(error, parent)
+      if (damage === undefined) throw error
+      if (again !== undefined) throw damagedTwice(parent, damage)
+      again = `${parent.head ? `the disk of release ${parent.head.release}` : 'the copy of the base'} is thrown away: ${damage}`
       run.tell({ type: 'note', level: 'warning', text: again, t: Date.now() })
       await forget(world.stateDir, lineage, parent)
+      await rm(join(run.dir, DISK), { force: true })
     }
   }
+}
+
+/** Why a disk counts for nothing any more. One that was baked so before was fit then. */
+function damageOf(error: unknown, { generation }: Parent): string | undefined {
+  if (error instanceof DamagedDisk) return error.message
+  return generation > 0 && error instanceof BakeError && error.code === 'direct_unfit' ? error.message : undefined
 }
 
 const base = ({ lineage, base, run }: DirectAsk, world: DirectWorld): Promise<Parent> =>
@@ -83,19 +98,22 @@ function tellBeginning({ head }: Parent, full: string | undefined, run: BakeRun)
   run.tell({ type: 'note', level: 'info', text, t: Date.now() })
 }
 
-const damagedTwice = ({ path }: Parent, cause: DamagedDisk): BakeError =>
-  unavailable('disk_damaged', `${path} isn't what was just written to it: ${cause.message}`, {
+const damagedTwice = ({ path }: Parent, damage: string): BakeError =>
+  unavailable('disk_damaged', `${path} isn't what was just written to it: ${damage}`, {
     next: 'look at the health of the disk that the state directory is on',
     ids: { path },
-    cause,
   })
 
-async function changed({ plan, run }: DirectAsk, parent: Parent, world: DirectWorld): Promise<Omit<PreparedDisk, 'full'>> {
-  const path = join(run.dir, 'disk.qcow2')
+async function changed(
+  { plan, run, explain = false }: DirectAsk,
+  parent: Parent,
+  world: DirectWorld,
+): Promise<Omit<PreparedDisk, 'full'>> {
+  const path = join(run.dir, DISK)
   const roots = await findRoots(parent, world)
   await world.overlay(path, parent, run.signal)
   await failpoint('direct-overlay')
-  await runSteps({ plan, run, parent, roots }, world)
+  await runSteps({ plan, run, parent, roots, explain }, world)
   await failpoint('direct-changed')
   const layer = await world.layers(path, 'qcow2')
   try {
@@ -103,6 +121,7 @@ async function changed({ plan, run }: DirectAsk, parent: Parent, world: DirectWo
     await failpoint('direct-compared')
     return {
       ...{ path, parent, hashes, changed: changedBlocks(layer, indexes) },
+      ...(explain && { explained: explainBlocks(indexes, await readFile(join(run.dir, EXTENTS), 'utf8')) }),
       [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
     }
   } catch (error) {
@@ -127,9 +146,10 @@ interface Steps {
   run: BakeRun
   parent: Parent
   roots: FoundFileSystem[]
+  explain: boolean
 }
 
-async function runSteps({ plan, run, parent, roots }: Steps, world: DirectWorld): Promise<void> {
+async function runSteps({ plan, run, parent, roots, explain }: Steps, world: DirectWorld): Promise<void> {
   const { dir, signal } = run
   for (const { path, text, mode } of machineKit(plan.rendered)) {
     const file = join(dir, 'kit', path)
@@ -143,7 +163,8 @@ async function runSteps({ plan, run, parent, roots }: Steps, world: DirectWorld)
   }
   const story = new ChangeStory(run.tell)
   const mode = parent.generation === 0 ? 'first' : 'next'
-  const end = await world.change({ dir, roots, mode, ports: loopbackPorts(plan), signal, onLine: (line) => story.take(line) })
+  const onLine = (line: string) => story.take(line)
+  const end = await world.change({ dir, roots, mode, explain, ports: loopbackPorts(plan), signal, onLine })
   if (end.kind === 'done') return
   const { phase, reasons, lines } = story.fail()
   if (end.kind === 'unfit') throw unfit(end.reason)

@@ -14,6 +14,8 @@ export interface DirectBakerWorld extends DirectWorld {
   /** Who bakes what can't be baked so. */
   packer(): Promise<Baker>
   version: string
+  /** --explain */
+  explain: boolean
 }
 
 /** In the run's directory: what becomes the lineage's last disk once it is published. */
@@ -70,8 +72,9 @@ async function bakeDisk(plan: MachinePlan, run: BakeRun, world: DirectBakerWorld
   const { base } = plan
   if (base.kind !== 'disk') throw new Error('an AMI is baked on AWS')
   const lineage = lineageOf(plan, world.version)
-  await using disk = await bakeDirect({ plan, lineage, base, run }, world)
+  await using disk = await bakeDirect({ plan, lineage, base, run, explain: world.explain }, world)
   tellChange(disk, run)
+  for (const text of disk.explained ?? []) run.tell({ type: 'note', level: 'info', text, t: Date.now() })
   await writeFile(join(run.dir, NEXT), JSON.stringify({ lineage, head: headOf(disk, plan, run) } satisfies Next))
   await writeFile(join(run.dir, NEXT_HASHES), disk.hashes)
   return { kind: 'disk', path: disk.path, format: 'qcow2', sizeBytes: (await stat(disk.path)).size }

@@ -3,6 +3,8 @@ import type { Layer } from '../../io/disk-layers.ts'
 import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
 
 const HASH_BYTES = 32
+/** Reads that are under way together: blocks lie all over the disk. */
+const AT_ONCE = 8
 const ZEROS = Buffer.alloc(BLOCK_BYTES)
 const hashOf = (block: Buffer): Buffer => hash('sha256', block, 'buffer') as Buffer
 const OF_ZEROS = hashOf(ZEROS)
@@ -55,19 +57,25 @@ export class DamagedDisk extends Error {
 }
 
 /**
- * Which of the blocks that an overlay tells of differ from its parent's, whose hashes are `before`. What the parent has in their places is read and hashed
- * as well. Throws DamagedDisk.
+ * Which of the blocks that an overlay tells of differ from its parent's, whose hashes are `before`. What the parent has in their places is checked against
+ * those. Throws DamagedDisk.
  */
 export async function compareBlocks(overlay: Layer, before: BlockHashes): Promise<Compared> {
   const hashes = Buffer.from(before)
-  const indexes: number[] = []
-  for (const index of await overlay.written(BLOCK_BYTES)) {
-    const now = hashBlock(await overlay.read(index * BLOCK_BYTES, BLOCK_BYTES))
-    if (now.equals(at(before, index))) continue
-    const old = await overlay.below!.read(index * BLOCK_BYTES, BLOCK_BYTES)
+  const written = await overlay.written(BLOCK_BYTES)
+  const compare = async (index: number): Promise<boolean> => {
+    const read = (layer: Layer) => layer.read(index * BLOCK_BYTES, BLOCK_BYTES)
+    const [block, old] = await Promise.all([read(overlay), read(overlay.below!)])
     if (!hashBlock(old).equals(at(before, index))) throw new DamagedDisk(index)
-    setHash(hashes, index, now)
-    indexes.push(index)
+    if (block.equals(old)) return false
+    setHash(hashes, index, hashBlock(block))
+    return true
+  }
+  const indexes: number[] = []
+  for (let from = 0; from < written.length; from += AT_ONCE) {
+    const some = written.slice(from, from + AT_ONCE)
+    const changed = await Promise.all(some.map(compare))
+    indexes.push(...some.filter((_, n) => changed[n]))
   }
   return { indexes, hashes }
 }

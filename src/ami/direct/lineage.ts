@@ -39,7 +39,7 @@ export function lineageOf(
   }
 }
 
-const headSchema = z.strictObject({
+export const headSchema = z.strictObject({
   version: z.literal(1),
   /** Bakes since the base. */
   generation: z.number().int().positive(),
