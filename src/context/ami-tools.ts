@@ -37,7 +37,8 @@ export async function openBaker(
       directWorld(project),
       aws().then((it) => it.direct()),
     ])
-    return directAmiBaker({ ...world, ...regions, packer, ledger: project.ledger, rebase, by: whoami() })
+    const explain = asked.explain ?? false
+    return directAmiBaker({ ...world, ...regions, packer, explain, ledger: project.ledger, rebase, by: whoami() })
   }
   const packer = async () => {
     const [{ packerDiskBaker }, world] = await Promise.all([import('../ami/packer-baker.ts'), packerDiskWorld(project)])

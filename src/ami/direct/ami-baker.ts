@@ -146,8 +146,9 @@ async function bakeUpon(
   await checkLast(lineage, run, world)
   const home = bases[0]!
   const download = (_: unknown, to: string) => downloadSnapshot(home.id, to, world.ebs(home.region), signal)
-  const ask = { plan, lineage, base: { path: '', format: 'raw' as const }, run }
+  const ask = { plan, lineage, base: { path: '', format: 'raw' as const }, run, explain: world.explain }
   await using disk = await bakeDirect(ask, { ...world, copyDisk: download })
+  for (const text of disk.explained ?? []) run.tell({ type: 'note', level: 'info', text, t: Date.now() })
   const both = new AbortController()
   const together = { ...run, signal: AbortSignal.any([signal, both.signal]) }
   const upload = inPhase('upload', run.tell, () => send(disk, bases, { plan, base, run: together, keepIn }, world))

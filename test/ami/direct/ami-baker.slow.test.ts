@@ -94,6 +94,7 @@ const baker = (more: Partial<DirectAmiWorld> = {}) =>
       return { kind: 'done' }
     },
     login: async () => undefined,
+    explain: false,
     ...more,
   })
 const planOf = (more: Parameters<typeof amiPlan>[0] = {}): MachinePlan =>
