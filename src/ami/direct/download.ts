@@ -4,6 +4,8 @@ import { type BakeError, unavailable } from '../../errors.ts'
 import type { Ebs, SnapshotBlock } from '../../io/ebs.ts'
 import { BLOCK_BYTES } from './blocks.ts'
 import { type BlockHashes, blocksOf, hashAt, isZeros, setHash, zeroHashes } from './hashes.ts'
+import { Pace } from './pace.ts'
+import { patiently } from './patience.ts'
 
 type Reader = Pick<Ebs, 'region' | 'listBlocks' | 'getBlock'>
 
@@ -63,12 +65,13 @@ async function readBlocks(
 ): Promise<void> {
   const over = new AbortController()
   const stop = AbortSignal.any([signal, over.signal])
+  const now = performance.now()
+  const patience = { pace: new Pace(), startedAt: now, wentAt: now, signal: stop }
   let next = 0
   const lane = async () => {
     while (next < blocks.length) {
-      stop.throwIfAborted()
       const block = blocks[next++]!
-      const { data, checksum } = await ebs.getBlock(snapshot, block, stop)
+      const { data, checksum } = await patiently(() => ebs.getBlock(snapshot, block, stop), patience)
       const digest = hash('sha256', data, 'buffer') as Buffer
       if (digest.toString('base64') !== checksum) throw damaged(snapshot, ebs.region, block.index)
       await take(block.index, data, digest)

@@ -8,7 +8,7 @@ import type { Ec2Snapshots } from '../../io/ec2-snapshots.ts'
 import type { MachineEvent } from '../machine.ts'
 import type { ChangedBlocks } from './blocks.ts'
 import type { Pace } from './pace.ts'
-import { putPatiently } from './put-block.ts'
+import { patiently } from './patience.ts'
 
 /** A region's snapshot, upon which the blocks are put. */
 export interface ParentSnapshot {
@@ -136,7 +136,7 @@ async function putAll(targets: Started[], { indexes, read }: ChangedBlocks, { pa
     const digest = hash('sha256', data, 'buffer')
     digests[at] = digest
     const common = { index, data, checksum: digest.toString('base64'), progress: Math.floor((at / indexes.length) * 100) }
-    await all(puttings.map((to) => putPatiently({ ...common, snapshot: to.id }, to)))
+    await all(puttings.map((to) => patiently(() => to.ebs.putBlock({ ...common, snapshot: to.id }, stop), to)))
   }
   // Alone: while a new snapshot "doesn't exist" yet, one that asks is enough.
   if (indexes.length > 0) await put(0)
