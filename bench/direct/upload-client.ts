@@ -31,7 +31,7 @@ const upload = async (blocks: number) => {
     signal,
     tell() {},
   }
-  const uploaded = await uploadBlocks({ changed, parents, description: 'bench', tags: { a: 'b' }, run: 'bench' }, world)
+  const uploaded = await uploadBlocks({ changed, parents, description: 'bench', tags: { a: 'b' } }, world)
   uploaded.keep()
 }
 

@@ -1,36 +1,24 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { TAG } from '../../aws-tags.ts'
-import { BakeError } from '../../errors.ts'
-import type { Ebs } from '../../io/ebs.ts'
+import { BakeError, messageOf } from '../../errors.ts'
 import type { Ec2Image } from '../../io/ec2-image.ts'
 import type { Ec2Images } from '../../io/ec2-images.ts'
-import type { Ec2Snapshots } from '../../io/ec2-snapshots.ts'
-import { sha256 } from '../../names.ts'
-import { amiName } from '../ami-name.ts'
 import type { AmiBase, Baked, BakeRun, Baker, MachinePlan } from '../machine.ts'
 import { copyRegions } from '../registration.ts'
 import { inPhase } from '../steps.ts'
-import { bakeDirect, type PreparedDisk } from './bake.ts'
+import { bakeDirect } from './bake.ts'
 import type { DirectBakerWorld } from './baker.ts'
 import { type BaseSnapshot, baseSnapshot } from './base-snapshots.ts'
-import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
-import { absentBlocks, compareSnapshot, downloadSnapshot } from './download.ts'
+import { downloadSnapshot } from './download.ts'
 import { unfitMachine } from './fit.ts'
 import { unfitAmi } from './fit-ami.ts'
-import type { BlockHashes } from './hashes.ts'
 import { type KeptWorld, keepDisk, rememberDisk } from './kept.ts'
-import { forget, type LineageId, lastDisk, lineageOf, type Parent } from './lineage.ts'
-import type { Pace } from './pace.ts'
-import { newImage, registerSnapshots, runTags } from './register-ami.ts'
-import { type ParentSnapshot, type Uploaded, type UploadWorld, uploadBlocks } from './upload.ts'
+import { forget, type LineageId, lastDisk, lineageOf } from './lineage.ts'
+import { newImage, registerSnapshots } from './register-ami.ts'
+import { checkLast, type SendWorld, sendDisk } from './send.ts'
 
-export interface DirectAmiWorld extends Omit<DirectBakerWorld, 'copyDisk'>, KeptWorld {
+export interface DirectAmiWorld extends Omit<DirectBakerWorld, 'copyDisk'>, KeptWorld, SendWorld {
   images(region: string): Ec2Images
-  snapshots(region: string): Ec2Snapshots
-  ebs(region: string): Ebs
-  /** One for all that this process uploads. */
-  pace: Pace
 }
 
 /** What of the parents' snapshots means that they can't be built upon, whatever the reason. */
@@ -74,7 +62,12 @@ export function directAmiBaker(world: DirectAmiWorld): Baker {
       }
     },
     async published(_kept, run) {
-      if (name === 'direct') await keepDisk(run, world)
+      if (name !== 'direct') return
+      // What is published stays so.
+      await keepDisk(run, world).catch((error: unknown) => {
+        const text = `the next bake can't be built upon this one: ${messageOf(error)}`
+        run.tell({ type: 'note', level: 'warning', text, t: Date.now() })
+      })
     },
   }
 }
@@ -151,7 +144,7 @@ async function bakeUpon(
   for (const text of disk.explained ?? []) run.tell({ type: 'note', level: 'info', text, t: Date.now() })
   const both = new AbortController()
   const together = { ...run, signal: AbortSignal.any([signal, both.signal]) }
-  const upload = inPhase('upload', run.tell, () => send(disk, bases, { plan, base, run: together, keepIn }, world))
+  const upload = inPhase('upload', run.tell, () => sendDisk(disk, bases, { plan, base, run: together }, world))
   const proof = run.prove?.({ path: disk.path, format: 'qcow2' }, together.signal)
   const [sent, proven] = await Promise.allSettled([stopping(both, upload), stopping(both, proof)])
   await using uploaded = sent.status === 'fulfilled' ? sent.value : undefined
@@ -166,9 +159,9 @@ async function bakeUpon(
     diskBytes: disk.changed.diskBytes,
     proven: proof !== undefined && proven.value === true,
   }
+  await rememberDisk(disk, lineage, snapshots, plan, { id: run.id, dir: keepIn })
   const baked = await inPhase('register', run.tell, () => registerSnapshots(registration, world.images))
   uploaded.keep()
-  await rememberDisk(disk, lineage, snapshots, plan, { id: run.id, dir: keepIn })
   return baked
 }
 
@@ -180,80 +173,4 @@ async function stopping<T>(both: AbortController, promise: Promise<T> | undefine
     both.abort(error)
     throw error
   }
-}
-
-/** Cheap, and before minutes of work: is what the last disk was uploaded as still there? */
-async function checkLast(lineage: LineageId, run: BakeRun, world: DirectAmiWorld): Promise<void> {
-  const last = run.fresh ? undefined : await lastDisk(world.stateDir, lineage)
-  if (last === undefined || 'none' in last) return
-  for (const [region, id] of Object.entries(last.head?.snapshots ?? {})) {
-    const found = await world.snapshots(region).get(id)
-    if (found?.state === 'completed' && found.tags[TAG.disk] === diskId(last.hashes)) continue
-    const what = found === undefined ? 'is gone' : found.state !== 'completed' ? `is ${found.state}` : 'holds another disk'
-    throw new BakeError('world', 4, 'parent_missing', `${id} in ${region}, the snapshot of the last disk, ${what}`)
-  }
-}
-
-/** Names what a disk holds. */
-const diskId = (hashes: BlockHashes): string => sha256(hashes)
-
-async function send(
-  disk: PreparedDisk,
-  bases: BaseSnapshot[],
-  { plan, run, base }: Baking,
-  world: DirectAmiWorld,
-): Promise<Uploaded> {
-  const tags = { ...runTags(plan, run), [TAG.disk]: diskId(disk.hashes) }
-  const changed = await toPut(disk, bases, run, world)
-  const description = `${amiName(plan, run.id)} on ${base.id}`
-  const parents = bases.map((each) => parentOf(disk.parent, each))
-  const uploadWorld: UploadWorld = { ...world, signal: run.signal, tell: run.tell }
-  const uploaded = await uploadBlocks({ changed, parents, description, tags, run: run.id }, uploadWorld)
-  const mib = (changed.indexes.length * BLOCK_BYTES) / 1024 ** 2
-  const text = `${changed.indexes.length} blocks (${mib} MiB) put to ${parents.map(({ region }) => region).join(', ')}`
-  run.tell({ type: 'note', level: 'info', text, t: Date.now() })
-  // Of all later ones the parent's blocks are known to be there.
-  if (disk.parent.generation > 0) return uploaded
-  try {
-    await inPhase('read back', run.tell, () => readBack(uploaded, bases, disk.hashes, run.signal, world))
-    return uploaded
-  } catch (error) {
-    await uploaded[Symbol.asyncDispose]()
-    throw error
-  }
-}
-
-function parentOf({ head, hashes }: Parent, { region, id }: BaseSnapshot): ParentSnapshot {
-  const last = head?.snapshots[region]
-  return last === undefined ? { region, id } : { region, id: last, disk: diskId(hashes) }
-}
-
-/** On a volume that is encrypted what the base's snapshot lacks is random, and zeros on the disk here: with a new lineage that is put too. */
-async function toPut(
-  { changed, parent }: PreparedDisk,
-  bases: BaseSnapshot[],
-  { signal }: BakeRun,
-  world: DirectAmiWorld,
-): Promise<ChangedBlocks> {
-  const encrypted = bases.filter((each) => each.encrypted)
-  if (parent.generation > 0 || encrypted.length === 0) return changed
-  const absent = await Promise.all(
-    encrypted.map(({ region, id }) => absentBlocks(id, changed.diskBytes, world.ebs(region), signal)),
-  )
-  const indexes = [...new Set([...changed.indexes, ...absent.flat()])].sort((a, b) => a - b)
-  return { ...changed, indexes }
-}
-
-async function readBack(
-  { snapshots }: Uploaded,
-  bases: BaseSnapshot[],
-  hashes: BlockHashes,
-  signal: AbortSignal,
-  world: DirectAmiWorld,
-): Promise<void> {
-  await Promise.all(
-    bases.map(({ region, encrypted }) =>
-      compareSnapshot({ id: snapshots.get(region)!, encrypted }, hashes, world.ebs(region), signal),
-    ),
-  )
 }

@@ -213,14 +213,16 @@ describe('a bake', () => {
     expect(told()).toContainEqual(expect.stringContaining('holds another disk'))
   })
 
-  test('begins with the base when it is deleted in the middle', async () => {
-    const first = await bake({ 1: 7 })
+  test('begins with the base, everywhere, when one of them is deleted in the middle', async () => {
+    const plan = planOf({ ami: { regions: [EAST, WEST] } })
+    await bake({ 1: 7 }, plan)
     let starts = 0
-    world.ebs.fault = ({ action }) => (action === 'StartSnapshot' && starts++ === 0 ? 'ResourceNotFoundException' : undefined)
-    const { baked } = await bake({ 2: 8 })
+    world.ebs.fault = ({ action, region }) =>
+      action === 'StartSnapshot' && region === WEST && starts++ === 0 ? 'ResourceNotFoundException' : undefined
+    const { baked, run } = await bake({ 2: 8 }, plan)
     expect(world.gaps.store.get(EAST, baked.snapshots[0]!)!.parent).toBe(base.snapshot)
-    expect(first.baked.id).not.toBe(baked.id)
-    expect(await wrong(baked, { 2: 8 })).toEqual([])
+    for (const each of [baked, ...baked.copies!]) expect(await wrong(each, { 2: 8 })).toEqual([])
+    expect(await snapshotsOf(run)).toHaveLength(2)
   })
 })
 

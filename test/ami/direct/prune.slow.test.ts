@@ -69,7 +69,7 @@ async function recordRun(status: 'running' | 'failed'): Promise<string> {
 }
 async function upload(run: string, failpoint?: string): Promise<{ signal: string | null; snapshots: Map<string, string> }> {
   const parents = [EAST, WEST].map(async (each) => ({ region: each, id: await baseSnapshot(world, each, new Map()) }))
-  const ask = { run, parents: await Promise.all(parents), blocks: 12, tags: { 'bake:run': run, 'bake:project': project } }
+  const ask = { parents: await Promise.all(parents), blocks: 12, tags: { 'bake:run': run, 'bake:project': project } }
   const env = { ...process.env, ...(failpoint && { BAKE_FAILPOINT: `${failpoint}:kill` }) }
   const child = spawn(process.execPath, [UPLOAD, JSON.stringify(ask)], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   let [out, errors] = ['', '']
