@@ -26,6 +26,7 @@ const MACHINE = `machine:
   instance_type: t3.small
   launch_template: shop-web
   baker: direct
+  ami: { boot_mode: legacy-bios }
   services:
     web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 2m } }`
 
@@ -115,6 +116,7 @@ describe.skipIf(!bakesDirectly)('an AMI without an instance', () => {
     const image = await imageOf(second.id)
     expect(image).toMatchObject({
       ImdsSupport: 'v2.0',
+      BootMode: 'legacy-bios',
       Architecture: 'x86_64',
       BlockDeviceMappings: [{ Ebs: { VolumeType: 'gp3' } }],
     })
