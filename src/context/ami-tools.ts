@@ -75,16 +75,23 @@ async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
 
 /** What changing disks takes, wherever they come from. */
 async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld, 'packer' | 'explain'>> {
-  const [{ changeDisk, missingForDisks }, { openLayers }, { fileSystemsOf }, { copyDisk }, { createOverlay }, logins, hashes] =
-    await Promise.all([
-      import('../io/change-disk.ts'),
-      import('../io/disk-layers.ts'),
-      import('../io/disk-file-systems.ts'),
-      import('../io/copy-disk.ts'),
-      import('../io/qemu-img.ts'),
-      machineLogins(),
-      import('../ami/direct/hashes.ts'),
-    ])
+  const [
+    { changeDisk, missingForDisks },
+    { openLayers },
+    { fileSystemsOf },
+    { copyDisk },
+    { createOverlay, rebaseOverlay },
+    logins,
+    hashes,
+  ] = await Promise.all([
+    import('../io/change-disk.ts'),
+    import('../io/disk-layers.ts'),
+    import('../io/disk-file-systems.ts'),
+    import('../io/copy-disk.ts'),
+    import('../io/qemu-img.ts'),
+    machineLogins(),
+    import('../ami/direct/hashes.ts'),
+  ])
   const script = packageFile('templates/direct/change.sh')
   return {
     stateDir,
@@ -103,6 +110,7 @@ async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld
       return reader.end((await stat(to)).size)
     },
     overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
+    rebase: rebaseOverlay,
     change: (change) => changeDisk({ ...change, script }),
     login: logins,
   }

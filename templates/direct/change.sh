@@ -49,8 +49,9 @@ loopback=()
 slirp4netns --configure --mtu=65520 "${loopback[@]}" --netns-type=path "$net" tap0 >"$dir/network.log" 2>&1 &
 network=$!
 
-# --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. ---
-qemu-storage-daemon --blockdev "{\"node-name\":\"disk\",\"driver\":\"qcow2\",\"discard\":\"unmap\",\"detect-zeroes\":\"unmap\",\"file\":{\"driver\":\"file\",\"filename\":\"$dir/disk.qcow2\"}}" \
+# --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. No flush waits for this machine's
+# disk: whoever keeps the file does. ---
+qemu-storage-daemon --blockdev "{\"node-name\":\"disk\",\"driver\":\"qcow2\",\"discard\":\"unmap\",\"detect-zeroes\":\"unmap\",\"cache\":{\"no-flush\":true},\"file\":{\"driver\":\"file\",\"filename\":\"$dir/disk.qcow2\",\"cache\":{\"no-flush\":true}}}" \
   --export "type=fuse,id=raw,node-name=disk,mountpoint=$raw,writable=on,allow-other=off" >"$dir/daemon.log" 2>&1 &
 daemon=$!
 exported() { grep -qF -e " $raw " /proc/self/mountinfo; }
@@ -76,8 +77,8 @@ done
 mountpoint --quiet "$root" || unfit "$said"
 : >"$dir/mounted"
 # What takes longest is reading the engine's programs: in large pieces, and before they are started.
-for number in "$(findmnt --noheadings --output MAJ:MIN --target "$raw")" "$(findmnt --noheadings --output MAJ:MIN --target "$root")"; do
-  echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true
+findmnt --raw --noheadings --output TARGET,MAJ:MIN | while read -r target number; do
+  case $target in "$raw" | "$root") echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true ;; esac
 done
 for name in dockerd containerd docker; do
   for bin in "$root"/usr/sbin "$root"/usr/bin "$root"/usr/local/bin; do [ ! -f "$bin/$name" ] || cat "$bin/$name" >/dev/null & done
@@ -174,6 +175,8 @@ ranges() {
 }
 if [ "$mode" = next ]; then step clean BAKE_TRIMMED=yes; else step clean; fi
 ranges
+# It has to lie on this machine's disk in the end: in the meantime it can begin to.
+sync --data "$dir/disk.qcow2" 2>/dev/null &
 step scan BAKE_RANGES=/run/bake-bake/ranges
 
 if [ "$explain" = explain ]; then

@@ -80,9 +80,9 @@ for dir in /tmp /var/tmp; do
   find "$dir" -xdev -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.X*-unix' ! -name '.ICE-unix' -exec rm -rf -- {} +
 done
 
-# What was deleted needs no room, where the disk can be told.
+# What was deleted needs no room, where the disk can be told; BAKE_TRIMMED: it was told each time.
 sync
-findmnt --raw --noheadings --output TARGET --types ext4,xfs,btrfs,f2fs,vfat | sort -u | while read -r target; do
+[ -n "${BAKE_TRIMMED-}" ] || findmnt --raw --noheadings --output TARGET --types ext4,xfs,btrfs,f2fs,vfat | sort -u | while read -r target; do
   fstrim "$(printf '%b' "$target")" 2>/dev/null || true
 done
 phase 'clean end'
