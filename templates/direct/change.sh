@@ -154,7 +154,22 @@ until_there 60 "${engine[0]}" there ||
   unfit "its engine doesn't start in a chroot: $(grep -v 'level=info' "$dir/engine.log" | tail -n 1)"
 
 phase
-step() { "${chrooted[@]}" "${@:2}" /bin/bash -euo pipefail "/run/bake-bake/steps/$1.sh" </dev/null || exit 1; }
+# What was done to the disk is in its file then, also when a step failed and somebody wants to look into it.
+close() {
+  local pid
+  for pid in "${engine[@]}" "${containerd[@]}"; do
+    kill -TERM "$pid" 2>/dev/null || true
+    wait "$pid" || true
+  done
+  umount --recursive "$root"
+  kill -TERM "$daemon"
+  wait "$daemon" || true
+}
+step() {
+  "${chrooted[@]}" "${@:2}" /bin/bash -euo pipefail "/run/bake-bake/steps/$1.sh" </dev/null && return
+  close || true
+  exit 1
+}
 for name in prepare images install setup rehearse; do
   if [ "$name" = setup ] && [ "$mode" = next ]; then continue; fi
   step "$name"
@@ -164,6 +179,7 @@ phase stop
 kill -TERM "${engine[@]}"
 wait "${engine[@]}" || true
 [ "${#containerd[@]}" = 0 ] || { kill -TERM "${containerd[@]}"; wait "${containerd[@]}" || true; }
+engine=() containerd=()
 phase
 
 # What is on the disk; later, what was written to it now. Nothing that reads as zeros.
@@ -187,8 +203,5 @@ if [ "$explain" = explain ]; then
 fi
 
 phase unmount
-umount --recursive "$root"
-kill -TERM "$daemon"
-wait "$daemon" || true
-kill -TERM "$network" 2>/dev/null || true
+close
 phase

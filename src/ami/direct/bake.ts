@@ -198,7 +198,12 @@ async function runSteps({ plan, run, generation, roots, explain }: Steps, world:
   if (end.kind === 'unfit') throw unfit(end.reason)
   const message = `${phase}: ${reasons.at(-1) ?? `it ended with ${end.how}`}`
   throw failed('bake_failed', [message, ...[...lines, ...reasons.slice(0, -1)].map((line) => `  ${line}`)].join('\n'), {
-    next: 'bake ami --keep-failed keeps the disk to look into',
+    next:
+      phase === 'setup'
+        ? 'no system runs around these scripts; for those that need one: machine.baker: packer'
+        : run.keepFailed
+          ? `bake run ${join(dir, DISK)} --shell    looks into it`
+          : 'bake ami --keep-failed keeps the disk to look into',
     ids: { phase },
   })
 }

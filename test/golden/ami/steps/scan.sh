@@ -14,6 +14,8 @@ set -E
 trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 # Whether this is a machine that runs; else it is a disk in a chroot.
 live() { [ -d /run/systemd/system ]; }
+# What was written is on the disk; in a chroot on that alone, and not on all disks of whoever bakes.
+settle() { if live; then sync; else sync --file-system /; fi; }
 # What a machine must not pass on to those that are made from it: `clean` removes it, `scan` looks again.
 homes() {
   { cut -d : -f 6 /etc/passwd; printf '/root\n'; for home in /home/*; do echo "$home"; done; } | sort -u | while IFS= read -r home; do
@@ -72,7 +74,7 @@ secrets_on() {
   local disk=$1 piece=$((32 * 1048576)) size base offset match
   local LC_ALL=C
   # What was written is on the disk then, and what was read before is read anew.
-  sync
+  settle
   if [ -b "$disk" ]; then
     blockdev --flushbufs "$disk"
     size=$(blockdev --getsize64 "$disk")
@@ -293,7 +295,7 @@ unchanged() {
 # explain DISK setup|scan: of lines KIND NEEDLE OFFSET those that must not be there, in words. What scan finds of keys in deleted files goes to $work/erase.
 explain() {
   local kind needle offset path what found
-  local -A told=()
+  local -A told=() content=()
   cat >"$work/found"
   [ -s "$work/found" ] || return 0
   cut -d ' ' -f 2 "$work/found" | sort -u >"$work/needles"
@@ -315,7 +317,9 @@ explain() {
     while IFS= read -r path; do
       grep -qsaF -e "$needle" -- "$path" || continue
       found=yes
-      is_content "$path" "$2" || echo "$what is in $path"
+      # Asking a package manager takes long, and one file may hold many.
+      [ -n "${content[$path]-}" ] || { if is_content "$path" "$2"; then content[$path]=yes; else content[$path]=no; fi; }
+      [ "${content[$path]}" = yes ] || echo "$what is in $path"
     done <"$work/files"
     [ "$found" = no ] || continue
     if [ "$2" = scan ] && [ "$kind" = private-key ]; then
@@ -350,7 +354,7 @@ if [ ! -s "$bad" ] && [ -s "$work/erase" ]; then
     # To the last block, and not only in the page cache.
     dd if=/dev/zero of="$path/.bake-zero" bs=4M status=none 2>/dev/null || true
     dd if=/dev/zero of="$path/.bake-zero" bs=4k oflag=append conv=notrunc status=none 2>/dev/null || true
-    sync
+    settle
     rm -f "$path/.bake-zero"
     [ -z "$kept" ] || echo "$kept" >"$reserved"
   done

@@ -14,6 +14,8 @@ set -E
 trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 # Whether this is a machine that runs; else it is a disk in a chroot.
 live() { [ -d /run/systemd/system ]; }
+# What was written is on the disk; in a chroot on that alone, and not on all disks of whoever bakes.
+settle() { if live; then sync; else sync --file-system /; fi; }
 # Finds secrets on a raw disk, in deleted files too: private keys with a body, AWS access key ids, docker's login material.
 work=${work:-$kit/scan}
 mkdir -p "$work"
@@ -41,7 +43,7 @@ secrets_on() {
   local disk=$1 piece=$((32 * 1048576)) size base offset match
   local LC_ALL=C
   # What was written is on the disk then, and what was read before is read anew.
-  sync
+  settle
   if [ -b "$disk" ]; then
     blockdev --flushbufs "$disk"
     size=$(blockdev --getsize64 "$disk")
@@ -262,7 +264,7 @@ unchanged() {
 # explain DISK setup|scan: of lines KIND NEEDLE OFFSET those that must not be there, in words. What scan finds of keys in deleted files goes to $work/erase.
 explain() {
   local kind needle offset path what found
-  local -A told=()
+  local -A told=() content=()
   cat >"$work/found"
   [ -s "$work/found" ] || return 0
   cut -d ' ' -f 2 "$work/found" | sort -u >"$work/needles"
@@ -284,7 +286,9 @@ explain() {
     while IFS= read -r path; do
       grep -qsaF -e "$needle" -- "$path" || continue
       found=yes
-      is_content "$path" "$2" || echo "$what is in $path"
+      # Asking a package manager takes long, and one file may hold many.
+      [ -n "${content[$path]-}" ] || { if is_content "$path" "$2"; then content[$path]=yes; else content[$path]=no; fi; }
+      [ "${content[$path]}" = yes ] || echo "$what is in $path"
     done <"$work/files"
     [ "$found" = no ] || continue
     if [ "$2" = scan ] && [ "$kind" = private-key ]; then
