@@ -11,7 +11,7 @@ export interface Shelves extends AsyncDisposable {
 }
 
 /** Loaded when a disk is kept. */
-export const rebase: Rebase = async (path, backing) => (await import('../io/qemu-img.ts')).rebaseOverlay(path, backing)
+const rebase: Rebase = async (path, backing) => (await import('../io/qemu-img.ts')).rebaseOverlay(path, backing)
 
 /** Where machine images of a project are kept: AWS is reached by the first that is an AMI. */
 export function openShelves(project: Project, request: AwsRequest): Shelves {

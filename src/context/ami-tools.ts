@@ -6,7 +6,6 @@ import type { PackerDiskWorld, PackerWorld } from '../ami/packer-baker.ts'
 import type { MachineDefinition } from '../config.ts'
 import { packageFile, packageVersion } from '../package-root.ts'
 import type { AmiAws } from './ami-aws.ts'
-import { rebase } from './ami-shelf.ts'
 import type { Project } from './project.ts'
 import { whoami } from './whoami.ts'
 
@@ -38,7 +37,7 @@ export async function openBaker(
       aws().then((it) => it.direct()),
     ])
     const explain = asked.explain ?? false
-    return directAmiBaker({ ...world, ...regions, packer, explain, ledger: project.ledger, rebase, by: whoami() })
+    return directAmiBaker({ ...world, ...regions, packer, explain, ledger: project.ledger, by: whoami() })
   }
   const packer = async () => {
     const [{ packerDiskBaker }, world] = await Promise.all([import('../ami/packer-baker.ts'), packerDiskWorld(project)])
@@ -82,16 +81,23 @@ async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
 
 /** What changing disks takes, wherever they come from. */
 async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld, 'packer' | 'explain'>> {
-  const [{ changeDisk, missingForDisks }, { openLayers }, { fileSystemsOf }, { copyDisk }, { createOverlay }, logins, hashes] =
-    await Promise.all([
-      import('../io/change-disk.ts'),
-      import('../io/disk-layers.ts'),
-      import('../io/disk-file-systems.ts'),
-      import('../io/copy-disk.ts'),
-      import('../io/qemu-img.ts'),
-      machineLogins(),
-      import('../ami/direct/hashes.ts'),
-    ])
+  const [
+    { changeDisk, missingForDisks },
+    { openLayers },
+    { fileSystemsOf },
+    { copyDisk },
+    { createOverlay, rebaseOverlay },
+    logins,
+    hashes,
+  ] = await Promise.all([
+    import('../io/change-disk.ts'),
+    import('../io/disk-layers.ts'),
+    import('../io/disk-file-systems.ts'),
+    import('../io/copy-disk.ts'),
+    import('../io/qemu-img.ts'),
+    machineLogins(),
+    import('../ami/direct/hashes.ts'),
+  ])
   const script = packageFile('templates/direct/change.sh')
   return {
     stateDir,
@@ -110,6 +116,7 @@ async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld
       return reader.end((await stat(to)).size)
     },
     overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
+    rebase: rebaseOverlay,
     change: (change) => changeDisk({ ...change, script }),
     login: logins,
   }

@@ -11,9 +11,15 @@ export interface Layer extends AsyncDisposable {
   /** Exactly `length` bytes; zeros past its end. */
   read(offset: number, length: number): Promise<Buffer>
   /** Of pieces of `size` bytes, a multiple or a part of a cluster, those that this file tells something of: ascending. Of a raw file all. */
-  written(size: number): Promise<number[]>
+  written(size: number): Promise<Written[]>
   /** What it holds only the differences to. */
   below?: Layer
+}
+
+export interface Written {
+  index: number
+  /** It tells that all of the piece is zeros, without having any. */
+  zeros: boolean
 }
 
 /** Offsets in L1 and L2 entries: bits 9 to 55. */
@@ -46,7 +52,7 @@ async function openBelow(path: string, { backing, backingFormat }: Qcow2Header):
 const rawLayer = (file: FileHandle, bytes: number): Layer => ({
   bytes,
   read: (offset, length) => readAt(file, offset, length),
-  written: async (size) => [...Array(Math.ceil(bytes / size)).keys()],
+  written: async (size) => [...Array(Math.ceil(bytes / size)).keys()].map((index) => ({ index, zeros: false })),
   [Symbol.asyncDispose]: () => file.close(),
 })
 
@@ -118,17 +124,19 @@ function qcow2Layer(file: FileHandle, path: string, header: Qcow2Header, below: 
     },
     async written(size) {
       await load(0, virtualBytes)
-      const found: number[] = []
-      for (let number = 0; number * partBytes < virtualBytes; number++) {
-        if (!tables[Math.floor(number / parts / perTable)])
-          number = (Math.floor(number / parts / perTable) + 1) * perTable * parts - 1
-        else if (part(number) !== undefined)
-          for (
-            let n = Math.max(Math.floor((number * partBytes) / size), (found.at(-1) ?? -1) + 1);
-            n * size < Math.min((number + 1) * partBytes, virtualBytes);
-            n++
-          )
-            found.push(n)
+      const found: Written[] = []
+      const tableBytes = perTable * clusterBytes
+      const step = Math.min(size, partBytes)
+      for (let index = 0; index * size < virtualBytes; index++) {
+        const [from, to] = [index * size, Math.min((index + 1) * size, virtualBytes)]
+        if (!tables[Math.floor(from / tableBytes)] && !tables[Math.floor((to - 1) / tableBytes)]) continue
+        let [some, zeros] = [false, true]
+        for (let at = from; at < to; at += step) {
+          const what = part(Math.floor(at / partBytes))
+          some ||= what !== undefined
+          zeros &&= what === 'zeros'
+        }
+        if (some) found.push({ index, zeros })
       }
       return found
     },

@@ -49,8 +49,9 @@ loopback=()
 slirp4netns --configure --mtu=65520 "${loopback[@]}" --netns-type=path "$net" tap0 >"$dir/network.log" 2>&1 &
 network=$!
 
-# --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. ---
-qemu-storage-daemon --blockdev "{\"node-name\":\"disk\",\"driver\":\"qcow2\",\"discard\":\"unmap\",\"detect-zeroes\":\"unmap\",\"file\":{\"driver\":\"file\",\"filename\":\"$dir/disk.qcow2\"}}" \
+# --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. No flush waits for this machine's
+# disk: whoever keeps the file does. ---
+qemu-storage-daemon --blockdev "{\"node-name\":\"disk\",\"driver\":\"qcow2\",\"discard\":\"unmap\",\"detect-zeroes\":\"unmap\",\"cache\":{\"no-flush\":true},\"file\":{\"driver\":\"file\",\"filename\":\"$dir/disk.qcow2\",\"cache\":{\"no-flush\":true}}}" \
   --export "type=fuse,id=raw,node-name=disk,mountpoint=$raw,writable=on,allow-other=off" >"$dir/daemon.log" 2>&1 &
 daemon=$!
 exported() { grep -qF -e " $raw " /proc/self/mountinfo; }
@@ -76,8 +77,8 @@ done
 mountpoint --quiet "$root" || unfit "$said"
 : >"$dir/mounted"
 # What takes longest is reading the engine's programs: in large pieces, and before they are started.
-for number in "$(findmnt --noheadings --output MAJ:MIN --target "$raw")" "$(findmnt --noheadings --output MAJ:MIN --target "$root")"; do
-  echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true
+findmnt --raw --noheadings --output TARGET,MAJ:MIN | while read -r target number; do
+  case $target in "$raw" | "$root") echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true ;; esac
 done
 for name in dockerd containerd docker; do
   for bin in "$root"/usr/sbin "$root"/usr/bin "$root"/usr/local/bin; do [ ! -f "$bin/$name" ] || cat "$bin/$name" >/dev/null & done
@@ -153,7 +154,22 @@ until_there 60 "${engine[0]}" there ||
   unfit "its engine doesn't start in a chroot: $(grep -v 'level=info' "$dir/engine.log" | tail -n 1)"
 
 phase
-step() { "${chrooted[@]}" "${@:2}" /bin/bash -euo pipefail "/run/bake-bake/steps/$1.sh" </dev/null || exit 1; }
+# What was done to the disk is in its file then, also when a step failed and somebody wants to look into it.
+close() {
+  local pid
+  for pid in "${engine[@]}" "${containerd[@]}"; do
+    kill -TERM "$pid" 2>/dev/null || true
+    wait "$pid" || true
+  done
+  umount --recursive "$root"
+  kill -TERM "$daemon"
+  wait "$daemon" || true
+}
+step() {
+  "${chrooted[@]}" "${@:2}" /bin/bash -euo pipefail "/run/bake-bake/steps/$1.sh" </dev/null && return
+  close || true
+  exit 1
+}
 for name in prepare images install setup rehearse; do
   if [ "$name" = setup ] && [ "$mode" = next ]; then continue; fi
   step "$name"
@@ -163,6 +179,7 @@ phase stop
 kill -TERM "${engine[@]}"
 wait "${engine[@]}" || true
 [ "${#containerd[@]}" = 0 ] || { kill -TERM "${containerd[@]}"; wait "${containerd[@]}" || true; }
+engine=() containerd=()
 phase
 
 # What is on the disk; later, what was written to it now. Nothing that reads as zeros.
@@ -174,6 +191,8 @@ ranges() {
 }
 if [ "$mode" = next ]; then step clean BAKE_TRIMMED=yes; else step clean; fi
 ranges
+# It has to lie on this machine's disk in the end: in the meantime it can begin to.
+sync --data "$dir/disk.qcow2" 2>/dev/null &
 step scan BAKE_RANGES=/run/bake-bake/ranges
 
 if [ "$explain" = explain ]; then
@@ -184,8 +203,5 @@ if [ "$explain" = explain ]; then
 fi
 
 phase unmount
-umount --recursive "$root"
-kill -TERM "$daemon"
-wait "$daemon" || true
-kill -TERM "$network" 2>/dev/null || true
+close
 phase

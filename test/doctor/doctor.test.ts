@@ -85,7 +85,7 @@ describe('bake doctor', () => {
     )
     expect((await diagnose()).of.not_built).toMatchObject({
       status: 'warning',
-      detail: 'valid, but not built yet: machine.baker: direct, notify on baked, deployed, rolled-back',
+      detail: 'valid, but not built yet: notify on baked, deployed, rolled-back',
     })
   })
 

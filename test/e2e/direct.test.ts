@@ -153,7 +153,7 @@ describe.skipIf(!bakesDirectly)('a disk baked without a virtual machine', () => 
     for (const _ of ['marked', 'deleted']) expect(await project.bake(['prune', '--json'])).toMatchObject({ code: 0 })
     expect(await readdir(join(project.dir, '.bake/bakes'))).toEqual([])
     const { image, inputs, story } = await bake(`k-${point}`)
-    expect(story).not.toContain('from the base')
+    expect(story).not.toContain('from the base:')
     expect((await onDisk(image.path, '/etc/bake/manifest.json'))[0]).toContain(inputs)
   })
 

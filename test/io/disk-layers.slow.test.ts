@@ -52,7 +52,7 @@ test('a chain of overlays reads as QEMU reads it, and tells what was written', a
   expect(await readHash(at('one.qcow2'))).toBe(await hashOf(at('one.qcow2')))
   expect(await readHash(at('two.qcow2'))).toBe(await hashOf(at('two.qcow2')))
   await using two = await openLayers(at('two.qcow2'), 'qcow2')
-  expect(await two.written(BLOCK_BYTES)).toEqual([4, 5, 40])
+  expect((await two.written(BLOCK_BYTES)).map(({ index, zeros }) => (zeros ? -index : index))).toEqual([4, -5, 40])
   expect(two.bytes).toBe(BYTES)
   expect((await two.read(BYTES - 10, 100)).subarray(10)).toEqual(Buffer.alloc(90))
 })
@@ -72,7 +72,7 @@ test('only blocks whose content differs count as changed, zeros as well', async 
   // The same again, zeros where zeros were, zeros where something was, something new.
   await io(at('one.qcow2'), 'write -P 1 0 4k', 'discard 4M 512k', 'discard 1536k 512k', 'write -P 3 5M 1k')
   await using one = await openLayers(at('one.qcow2'), 'qcow2')
-  expect(await one.written(BLOCK_BYTES)).toEqual([0, 3, 8, 10])
+  expect((await one.written(BLOCK_BYTES)).map(({ index }) => index)).toEqual([0, 3, 8, 10])
   const { indexes, hashes } = await compareBlocks(one, before)
   expect(indexes).toEqual([3, 10])
   expect(await damagedBlock(one, hashes)).toBeUndefined()

@@ -1,19 +1,19 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { BakeError, messageOf } from '../../errors.ts'
+import { BakeError, errnoOf, messageOf } from '../../errors.ts'
 import type { Ec2Image } from '../../io/ec2-image.ts'
 import type { Ec2Images } from '../../io/ec2-images.ts'
 import type { AmiBase, Baked, BakeRun, Baker, MachinePlan } from '../machine.ts'
 import { copyRegions } from '../registration.ts'
 import { inPhase } from '../steps.ts'
-import { bakeDirect } from './bake.ts'
+import { bakeDirect, type PreparedDisk } from './bake.ts'
 import type { DirectBakerWorld } from './baker.ts'
 import { type BaseSnapshot, baseSnapshot } from './base-snapshots.ts'
 import { downloadSnapshot } from './download.ts'
 import { unfitMachine } from './fit.ts'
 import { unfitAmi } from './fit-ami.ts'
 import { type KeptWorld, keepDisk, rememberDisk } from './kept.ts'
-import { forget, type LineageId, lastDisk, lineageOf } from './lineage.ts'
+import { basePath, copyBase, forget, knownBase, type LineageId, lastDisk, lineageOf } from './lineage.ts'
 import { newImage, registerSnapshots } from './register-ami.ts'
 import { checkLast, type SendWorld, sendDisk } from './send.ts'
 
@@ -109,7 +109,7 @@ async function bakeAmi(plan: MachinePlan, run: BakeRun, world: DirectAmiWorld): 
     if ('none' in last) throw error
     const text = `${error.message}: this bake begins with the base`
     run.tell({ type: 'note', level: 'warning', text, t: Date.now() })
-    await forget(world.stateDir, lineage, last)
+    await forget(world.stateDir, lineage, last.generation)
     const again = { ...run, dir: await within(run.dir, 'again') }
     return await bakeUpon(bases, lineage, { plan, base, run: again, keepIn: run.dir }, world)
   }
@@ -137,10 +137,7 @@ async function bakeUpon(
 ): Promise<Baked> {
   const { signal } = run
   await checkLast(lineage, run, world)
-  const home = bases[0]!
-  const download = (_: unknown, to: string) => downloadSnapshot(home.id, to, world.ebs(home.region), signal)
-  const ask = { plan, lineage, base: { path: '', format: 'raw' as const }, run, explain: world.explain }
-  await using disk = await bakeDirect(ask, { ...world, copyDisk: download })
+  await using disk = await prepare(bases[0]!, lineage, { plan, run }, world)
   for (const text of disk.explained ?? []) run.tell({ type: 'note', level: 'info', text, t: Date.now() })
   const both = new AbortController()
   const together = { ...run, signal: AbortSignal.any([signal, both.signal]) }
@@ -163,6 +160,35 @@ async function bakeUpon(
   const baked = await inPhase('register', run.tell, () => registerSnapshots(registration, world.images))
   uploaded.keep()
   return baked
+}
+
+/** The disk of the release; the base is brought here once. */
+async function prepare(
+  home: BaseSnapshot,
+  lineage: LineageId,
+  { plan, run }: Pick<Baking, 'plan' | 'run'>,
+  world: DirectAmiWorld,
+): Promise<PreparedDisk> {
+  const { stateDir } = world
+  const download = (to: string) => downloadSnapshot(home.id, to, world.ebs(home.region), run.signal)
+  const bringBase = async () => {
+    if (await knownBase(stateDir, lineage)) return
+    await inPhase('base', run.tell, () => copyBase(stateDir, lineage, download))
+  }
+  const base = { path: basePath(stateDir, lineage), format: 'raw' as const }
+  const copyDisk = async () => {
+    throw new Error('the base is here already')
+  }
+  const bake = () => bakeDirect({ plan, lineage, base, run, explain: world.explain }, { ...world, copyDisk })
+  await bringBase()
+  try {
+    return await bake()
+  } catch (error) {
+    // Its copy was damaged, and thrown away.
+    if (errnoOf(error) !== 'ENOENT' || (await knownBase(stateDir, lineage))) throw error
+    await bringBase()
+    return await bake()
+  }
 }
 
 /** The first of two that fails ends the other. */

@@ -1,6 +1,6 @@
-import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { BakeError, failed, unavailable } from '../../errors.ts'
+import { BakeError, failed, refused, unavailable } from '../../errors.ts'
 import { failpoint } from '../../failpoint.ts'
 import type { ChangeEnd, DiskChange } from '../../io/change-disk.ts'
 import type { FoundFileSystem } from '../../io/disk-file-systems.ts'
@@ -14,7 +14,7 @@ import type { ChangedBlocks } from './blocks.ts'
 import { EXTENTS, explainBlocks } from './explain.ts'
 import { rootCandidates } from './fit.ts'
 import { type BlockHashes, changedBlocks, compareBlocks, DamagedDisk } from './hashes.ts'
-import { firstDisk, forget, type LineageId, lastDisk, type Parent } from './lineage.ts'
+import { type Beginning, copyBase, forget, knownBase, type LineageId, lastDisk, type Parent } from './lineage.ts'
 import { ChangeStory } from './story.ts'
 
 /** In the run's directory: where templates/direct/change.sh looks. */
@@ -29,6 +29,8 @@ export interface DirectWorld {
   copyDisk(from: Backing, to: string, signal: AbortSignal): Promise<BlockHashes>
   /** Makes a file that holds only what will differ from `backing`, and tells of it by pieces that are parts of a block. */
   overlay(path: string, backing: Backing, signal: AbortSignal): Promise<void>
+  /** Names another file of the same content as what an overlay stands on. */
+  rebase(path: string, backing: string): Promise<void>
   change(change: Omit<DiskChange, 'script'>): Promise<ChangeEnd>
   login(hosts: string[]): Promise<MachineLogin | undefined>
 }
@@ -66,39 +68,63 @@ export async function bakeDirect(ask: DirectAsk, world: DirectWorld): Promise<Pr
   for (let again: string | undefined; ; ) {
     const last = again === undefined && !run.fresh ? await lastDisk(world.stateDir, lineage) : undefined
     const full = again ?? (run.fresh ? '--rebake begins with the base' : last && 'none' in last ? last.none : undefined)
-    const parent = last && !('none' in last) ? last : await base(ask, world)
-    tellBeginning(parent, full, run)
+    await using copying = new AsyncDisposableStack()
+    const beginning = last && !('none' in last) ? last : await base(ask, world, copying)
+    tellBeginning(beginning, full, run)
     try {
-      return { ...(await changed(ask, parent, world)), ...(full !== undefined && { full }) }
+      return { ...(await changed(ask, beginning, world)), ...(full !== undefined && { full }) }
     } catch (error) {
-      const damage = damageOf(error, parent)
+      const damage = damageOf(error, beginning)
       if (damage === undefined) throw error
-      if (again !== undefined) throw damagedTwice(parent, damage)
-      again = `${parent.head ? `the disk of release ${parent.head.release}` : 'the copy of the base'} is thrown away: ${damage}`
+      if (again !== undefined) throw damagedTwice(beginning, damage)
+      again = `${beginning.head ? `the disk of release ${beginning.head.release}` : 'the copy of the base'} is thrown away: ${damage}`
       run.tell({ type: 'note', level: 'warning', text: again, t: Date.now() })
-      await forget(world.stateDir, lineage, parent)
+      await forget(world.stateDir, lineage, beginning.generation)
       await rm(join(run.dir, DISK), { force: true })
     }
   }
 }
 
 /** Why a disk counts for nothing any more. One that was baked so before was fit then. */
-function damageOf(error: unknown, { generation }: Parent): string | undefined {
+function damageOf(error: unknown, { generation }: Beginning): string | undefined {
   if (error instanceof DamagedDisk) return error.message
   return generation > 0 && error instanceof BakeError && error.code === 'direct_unfit' ? error.message : undefined
 }
 
-const base = ({ lineage, base, run }: DirectAsk, world: DirectWorld): Promise<Parent> =>
-  firstDisk(world.stateDir, lineage, (to) => inPhase('base', run.tell, () => world.copyDisk(base, to, run.signal)))
+/** The base's copy or, while it is made, the base itself. `copying` ends with the copy. */
+async function base({ lineage, base, run }: DirectAsk, world: DirectWorld, copying: AsyncDisposableStack): Promise<Beginning> {
+  const known = await knownBase(world.stateDir, lineage)
+  if (known) return known
+  const end = new AbortController()
+  const signal = AbortSignal.any([run.signal, end.signal])
+  const before = await stat(base.path)
+  const copy = copyBase(world.stateDir, lineage, async (to) => {
+    const hashes = await inPhase('base', run.tell, () => world.copyDisk(base, to, signal))
+    const { ino, size, mtimeMs } = await stat(base.path)
+    if (ino === before.ino && size === before.size && mtimeMs === before.mtimeMs) return hashes
+    throw refused('disk_changed', `${base.path} changed while it was copied`, {
+      next: 'stop what writes to it, then try again',
+      ids: { path: base.path },
+    })
+  })
+  copying.defer(async () => {
+    end.abort()
+    await copy.catch(() => {})
+  })
+  // What isn't raw has to be unpacked first.
+  if (base.format !== 'raw') return copy
+  copy.catch(() => {})
+  return { path: base.path, format: 'raw', generation: 0, diskBytes: before.size, copy }
+}
 
-function tellBeginning({ head }: Parent, full: string | undefined, run: BakeRun): void {
+function tellBeginning({ head }: Beginning, full: string | undefined, run: BakeRun): void {
   const text = head
     ? `from the disk of release ${head.release}, ${head.generation} bakes from the base`
     : `from the base: ${full}`
   run.tell({ type: 'note', level: 'info', text, t: Date.now() })
 }
 
-const damagedTwice = ({ path }: Parent, damage: string): BakeError =>
+const damagedTwice = ({ path }: Beginning, damage: string): BakeError =>
   unavailable('disk_damaged', `${path} isn't what was just written to it: ${damage}`, {
     next: 'look at the health of the disk that the state directory is on',
     ids: { path },
@@ -106,15 +132,17 @@ const damagedTwice = ({ path }: Parent, damage: string): BakeError =>
 
 async function changed(
   { plan, run, explain = false }: DirectAsk,
-  parent: Parent,
+  beginning: Beginning,
   world: DirectWorld,
-): Promise<Omit<PreparedDisk, 'full'>> {
+): Promise<PreparedDisk> {
   const path = join(run.dir, DISK)
-  const roots = await findRoots(parent, world)
-  await world.overlay(path, parent, run.signal)
+  const roots = await findRoots(beginning, world)
+  await world.overlay(path, beginning, run.signal)
   await failpoint('direct-overlay')
-  await runSteps({ plan, run, parent, roots, explain }, world)
+  await runSteps({ plan, run, generation: beginning.generation, roots, explain }, world)
   await failpoint('direct-changed')
+  const parent = 'copy' in beginning ? await beginning.copy : beginning
+  if (parent.path !== beginning.path) await world.rebase(path, parent.path)
   const layer = await world.layers(path, 'qcow2')
   try {
     const { indexes, hashes } = await inPhase('compare', run.tell, () => compareBlocks(layer, parent.hashes))
@@ -130,7 +158,7 @@ async function changed(
   }
 }
 
-async function findRoots(parent: Parent, world: DirectWorld): Promise<FoundFileSystem[]> {
+async function findRoots(parent: Beginning, world: DirectWorld): Promise<FoundFileSystem[]> {
   await using disk = await world.layers(parent.path, parent.format)
   const found = rootCandidates(await world.fileSystems(disk))
   if ('none' in found) throw unfit(found.none)
@@ -144,12 +172,12 @@ const unfit = (reason: string): BakeError =>
 interface Steps {
   plan: MachinePlan
   run: BakeRun
-  parent: Parent
+  generation: number
   roots: FoundFileSystem[]
   explain: boolean
 }
 
-async function runSteps({ plan, run, parent, roots, explain }: Steps, world: DirectWorld): Promise<void> {
+async function runSteps({ plan, run, generation, roots, explain }: Steps, world: DirectWorld): Promise<void> {
   const { dir, signal } = run
   for (const { path, text, mode } of machineKit(plan.rendered)) {
     const file = join(dir, 'kit', path)
@@ -162,7 +190,7 @@ async function runSteps({ plan, run, parent, roots, explain }: Steps, world: Dir
     await symlink(login.dir, join(dir, 'kit/login'))
   }
   const story = new ChangeStory(run.tell)
-  const mode = parent.generation === 0 ? 'first' : 'next'
+  const mode = generation === 0 ? 'first' : 'next'
   const onLine = (line: string) => story.take(line)
   const end = await world.change({ dir, roots, mode, explain, ports: loopbackPorts(plan), signal, onLine })
   if (end.kind === 'done') return
@@ -170,7 +198,12 @@ async function runSteps({ plan, run, parent, roots, explain }: Steps, world: Dir
   if (end.kind === 'unfit') throw unfit(end.reason)
   const message = `${phase}: ${reasons.at(-1) ?? `it ended with ${end.how}`}`
   throw failed('bake_failed', [message, ...[...lines, ...reasons.slice(0, -1)].map((line) => `  ${line}`)].join('\n'), {
-    next: 'bake ami --keep-failed keeps the disk to look into',
+    next:
+      phase === 'setup'
+        ? 'no system runs around these scripts; for those that need one: machine.baker: packer'
+        : run.keepFailed
+          ? `bake run ${join(dir, DISK)} --shell    looks into it`
+          : 'bake ami --keep-failed keeps the disk to look into',
     ids: { phase },
   })
 }

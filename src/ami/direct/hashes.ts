@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import type { Layer } from '../../io/disk-layers.ts'
 import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
 
-const HASH_BYTES = 32
+export const HASH_BYTES = 32
 /** Reads that are under way together: blocks lie all over the disk. */
 const AT_ONCE = 8
 const ZEROS = Buffer.alloc(BLOCK_BYTES)
@@ -62,7 +62,9 @@ export class DamagedDisk extends Error {
  */
 export async function compareBlocks(overlay: Layer, before: BlockHashes): Promise<Compared> {
   const hashes = Buffer.from(before)
-  const written = await overlay.written(BLOCK_BYTES)
+  const told = await overlay.written(BLOCK_BYTES)
+  // What is trimmed of free space is most of a disk, and was zeros before.
+  const written = told.filter(({ index, zeros }) => !(zeros && at(before, index).equals(OF_ZEROS))).map(({ index }) => index)
   const compare = async (index: number): Promise<boolean> => {
     const read = (layer: Layer) => layer.read(index * BLOCK_BYTES, BLOCK_BYTES)
     const [block, old] = await Promise.all([read(overlay), read(overlay.below!)])

@@ -6,7 +6,7 @@ import { BUILD_ID_PATTERN, sha256 } from '../../names.ts'
 import { standsOn } from '../../qcow2.ts'
 import { canonical } from '../inputs.ts'
 import type { MachinePlan } from '../machine.ts'
-import { type BlockHashes, blocksOf } from './hashes.ts'
+import { type BlockHashes, blocksOf, HASH_BYTES } from './hashes.ts'
 
 /** Directory of the state directory that holds what disks are made from. */
 export const LINEAGES = 'lineages'
@@ -76,6 +76,9 @@ export interface Parent {
   head?: Head
 }
 
+/** A base whose copy is being made meanwhile: what is written over it stands on the copy in the end. */
+export type Beginning = Parent | (Omit<Parent, 'hashes'> & { copy: Promise<Parent> })
+
 /** The last disk of a lineage, or why the next one begins with the base. */
 export async function lastDisk(stateDir: string, id: LineageId): Promise<Parent | { none: string }> {
   const head = await readHead(headPath(stateDir, id))
@@ -89,7 +92,7 @@ export async function lastDisk(stateDir: string, id: LineageId): Promise<Parent 
     const path = join(stateDir, head.file)
     await standsOn(path)
     const hashes = await readFile(join(stateDir, head.hashes))
-    if (hashes.length !== blocksOf(head.diskBytes) * 32) return { none: 'the hashes of the last disk are damaged' }
+    if (hashes.length !== blocksOf(head.diskBytes) * HASH_BYTES) return { none: 'the hashes of the last disk are damaged' }
     return { path, format: 'qcow2', generation: head.generation, hashes, diskBytes: head.diskBytes, head }
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return { none: `the last disk (release ${head.release}) is gone` }
@@ -105,16 +108,21 @@ async function readHead(path: string): Promise<Head | undefined> {
   }
 }
 
-/** The base as a raw file that nobody else changes, copied once. `copy` writes it and gives its hashes. */
-export async function firstDisk(stateDir: string, id: LineageId, copy: (path: string) => Promise<BlockHashes>): Promise<Parent> {
+/** The base as a raw file that nobody else changes; undefined when it isn't there yet. */
+export async function knownBase(stateDir: string, id: LineageId): Promise<Parent | undefined> {
   const path = basePath(stateDir, id)
-  const known = await readFile(hashesPath(path)).catch(() => undefined)
+  const hashes = await readFile(hashesPath(path)).catch(() => undefined)
   const size = await stat(path).then(
     (found) => found.size,
     () => undefined,
   )
-  if (known && size !== undefined && known.length === blocksOf(size) * 32)
-    return { path, format: 'raw', generation: 0, hashes: known, diskBytes: size }
+  if (!hashes || size === undefined || hashes.length !== blocksOf(size) * HASH_BYTES) return undefined
+  return { path, format: 'raw', generation: 0, hashes, diskBytes: size }
+}
+
+/** Copies the base, once. `copy` writes it and gives its hashes. */
+export async function copyBase(stateDir: string, id: LineageId, copy: (path: string) => Promise<BlockHashes>): Promise<Parent> {
+  const path = basePath(stateDir, id)
   await mkdir(dirname(path), { recursive: true })
   const temporary = `${path}.${process.pid}-${Date.now().toString(36)}.tmp`
   try {
@@ -127,10 +135,11 @@ export async function firstDisk(stateDir: string, id: LineageId, copy: (path: st
   }
 }
 
-/** Forgets the last disk, or when there is none the copy of the base: what is damaged is made anew. */
-export async function forget(stateDir: string, id: LineageId, parent: Parent): Promise<void> {
-  if (parent.generation > 0) await rm(headPath(stateDir, id), { force: true })
-  else for (const path of [hashesPath(parent.path), parent.path]) await rm(path, { force: true })
+/** Forgets the last disk, or of generation 0 the copy of the base: what is damaged is made anew. */
+export async function forget(stateDir: string, id: LineageId, generation: number): Promise<void> {
+  const copy = basePath(stateDir, id)
+  const paths = generation > 0 ? [headPath(stateDir, id)] : [hashesPath(copy), copy]
+  for (const path of paths) await rm(path, { force: true })
 }
 
 /** From now on the next disk is made from this one: by one rename. */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { BLOCK_BYTES } from '../../../src/ami/direct/blocks.ts'
 import { hashReader } from '../../../src/ami/direct/hashes.ts'
-import { firstDisk, forget, type Head, lastDisk, lineageOf, promote } from '../../../src/ami/direct/lineage.ts'
+import { copyBase, forget, type Head, knownBase, lastDisk, lineageOf, promote } from '../../../src/ami/direct/lineage.ts'
 import { newBuildId } from '../../../src/names.ts'
 import { disk, plan, service } from '../plan.ts'
 
@@ -40,26 +40,24 @@ describe('a lineage', () => {
     expect(new Set([id, ...others].map(({ base, key }) => `${base}/${key}`)).size).toBe(5)
   })
 
-  test('begins with a copy of the base, made once', async () => {
-    const copies: string[] = []
+  test('begins with a copy of the base', async () => {
     const copy = async (path: string) => {
-      copies.push(path)
       await writeFile(path, Buffer.alloc(4 * BLOCK_BYTES))
       return hashes
     }
-    const first = await firstDisk(dir, id, copy)
+    expect(await knownBase(dir, id)).toBeUndefined()
+    const first = await copyBase(dir, id, copy)
     expect(first).toMatchObject({ format: 'raw', generation: 0, diskBytes: 4 * BLOCK_BYTES })
-    expect(await firstDisk(dir, id, copy)).toEqual(first)
-    expect(copies).toHaveLength(1)
+    expect(await knownBase(dir, id)).toEqual(first)
     expect((await readdir(join(dir, 'lineages', id.base))).sort()).toEqual(['base.raw', 'base.raw.sha256'])
-    await forget(dir, id, first)
+    await forget(dir, id, 0)
     expect(await readdir(join(dir, 'lineages', id.base))).toEqual([])
   })
 
   test('goes on with the disk that was promoted last, and keeps the hashes of no other', async () => {
     expect(await lastDisk(dir, id)).toMatchObject({ none: expect.stringContaining('the first of this base') })
     await writeFile(join(dir, 'disk.raw'), '')
-    await firstDisk(dir, id, empty)
+    await copyBase(dir, id, empty)
     await promote(dir, id, head(), hashes)
     await promote(dir, id, head({ generation: 2, release: 'v2' }), hashes)
     const last = await lastDisk(dir, id)
@@ -73,7 +71,7 @@ describe('a lineage', () => {
     ['when its disk is gone', { file: 'gone.qcow2' }, /the last disk \(release v1\) is gone/],
   ])('begins again %s', async (_, more, none) => {
     await writeFile(join(dir, 'disk.raw'), '')
-    await firstDisk(dir, id, empty)
+    await copyBase(dir, id, empty)
     await promote(dir, id, head(more), hashes)
     expect(await lastDisk(dir, id)).toEqual({ none: expect.stringMatching(none) })
   })
