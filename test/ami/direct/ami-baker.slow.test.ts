@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
-import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
+import { globSync } from 'node:fs'
+import { mkdir, mkdtemp, open, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -227,6 +228,18 @@ describe('a bake', () => {
 })
 
 describe('a base', () => {
+  test('whose copy here is damaged is brought again', async () => {
+    await bake({ 1: 7 })
+    // The lineage begins anew, with what was brought before.
+    for (const path of globSync(join(dir, 'lineages/*/*.json'))) await rm(path)
+    const [copy] = globSync(join(dir, 'lineages/*/base.raw'))
+    await using file = await open(copy!, 'r+')
+    await file.write(Buffer.alloc(BLOCK_BYTES, 0xee), 0, BLOCK_BYTES, BLOCK_BYTES)
+    const { baked } = await bake({ 1: 9 })
+    expect(await wrong(baked, { 1: 9 })).toEqual([])
+    expect(told()).toContainEqual(expect.stringContaining("the copy of the base is thrown away: block 1 isn't what was recorded"))
+  })
+
   test('of others is copied into the account, once', async () => {
     base = await makeBase({ ownerId: '137112412989' })
     const first = await bake({ 1: 7 })
