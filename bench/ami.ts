@@ -86,6 +86,7 @@ images:
   web: { context: web }
 machine:
   base: { disk: ${disk} }
+  baker: packer
   services:
     web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 3m } }
 `,

@@ -11,6 +11,9 @@ export const TAG = {
   proven: 'bake:proven',
   /** On a copy in another region: the id of what was baked. */
   copyOf: 'bake:copy-of',
+  /** On a copy of a base that the direct baker can't read or build upon: the base's id, and the key that it is encrypted with. */
+  baseOf: 'bake:base-of',
+  key: 'bake:key',
   /** On snapshots of the direct baker: which disk they hold, a hash of the hashes of its blocks. */
   disk: 'bake:disk',
   /** What an instance of a run is for: `proof`. */

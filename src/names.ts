@@ -110,6 +110,8 @@ export const keys = {
   bake: (id: string) => `bakes/${id}`,
   /** What a name of an AMI stands for until --refresh-base. */
   base: (hash: string) => `bases/${hash.slice(0, 32)}`,
+  /** Snapshots that a worker's next bakes are put upon. */
+  parents: (worker: string) => `parents/${worker}`,
   /** What a part of `bake prune` means to delete. */
   prune: (part: string) => `prunes/${branchSlug(part)}`,
   /** What is delivered to a stack, one after the other; and the steps of each, as they are taken. */

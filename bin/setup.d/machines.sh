@@ -18,6 +18,10 @@ machine_tools() {
       ;;
   esac
   echo qemu-img qemu-utils
+  # What bake changes disks with, where it runs as root.
+  echo qemu-storage-daemon qemu-system-common
+  echo slirp4netns slirp4netns
+  echo iptables iptables
   echo mcopy mtools
   echo mkfs.vfat dosfstools
   echo mmdebstrap mmdebstrap

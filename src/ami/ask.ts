@@ -21,6 +21,8 @@ export interface AskMachineWorld extends BakeWorld {
   /** As jobs name it. */
   repository: string
   queue: JobSender
+  /** How it is to be baked. */
+  manner: Pick<MachineJob, 'baker' | 'explain'>
 }
 
 /** A bake that a worker was asked for. */
@@ -48,7 +50,7 @@ export async function askForMachine(ask: BakeAsk, world: AskMachineWorld): Promi
     ...{ commit: release.commit, release: release.name, variant: ask.variant ?? 0, inputs, base: plan.base.id },
     images: pinned.images.map(withoutSize),
     standIns: pinned.standIns.map(withoutSize),
-    ...{ verify: ask.verify, ...since, makeDefault: ask.makeDefault ?? false, by: world.by },
+    ...{ verify: ask.verify, ...since, makeDefault: ask.makeDefault ?? false, ...world.manner, by: world.by },
   }
   // The record last: the worker makes up for an asker that died in between, but nobody could for a message that was never sent.
   await world.queue.send('machine', formatBody(job))

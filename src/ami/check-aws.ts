@@ -25,7 +25,10 @@ export async function checkAws(plan: MachinePlan, baker: Baker['name'], verify: 
   if (base.kind !== 'ami') return
   checkRegistration(definition, base.region, baker)
   await checkInstanceType(plan, world.instances)
-  if (verify) await world.instances.mayRun(await proofRequest(base, plan, 'check', world))
-  for (const region of copyRegions(definition, base.region))
-    await world.images(region).mayCopy(base, { [TAG.project]: plan.project })
+  // Bakers that change disks prove them here, and upload to each region by themselves.
+  const onAws = baker === 'packer' || plan.services.some(({ imds }) => imds)
+  if (verify && onAws) await world.instances.mayRun(await proofRequest(base, plan, 'check', world))
+  if (baker === 'packer')
+    for (const region of copyRegions(definition, base.region))
+      await world.images(region).mayCopy(base, { [TAG.project]: plan.project })
 }

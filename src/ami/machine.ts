@@ -123,7 +123,10 @@ export interface DiskManifest {
   images: { service: string; repository: string; digest: string }[]
 }
 
-/** What a baker made. A disk lies in the directory that it was given; an AMI carries the tags `bake:run` and `bake:proven=false`. */
+/**
+ * What a baker made. A disk lies in the directory that it was given, and may hold only the differences to one that was made before; an AMI carries the tags
+ * `bake:run` and `bake:proven=false`.
+ */
 export type Baked =
   | { kind: 'disk'; path: string; format: 'qcow2' | 'raw'; sizeBytes: number }
   | ({ kind: 'ami'; copies?: RegionalAmi[] } & RegionalAmi)
@@ -147,10 +150,15 @@ export interface BakeRun {
   hide?(secrets: Iterable<string>): void
   /** --keep-failed: a failure leaves the machine as it is, in `dir` if it is a disk. */
   keepFailed?: boolean
+  /** Proves the disk of an AMI while that is made; true: nothing else is left to prove. Absent: --no-verify. */
+  prove?(disk: Pick<Extract<Baked, { kind: 'disk' }>, 'path' | 'format'>, signal: AbortSignal): Promise<boolean>
+  /** --rebake: nothing that was baked before is built upon. */
+  fresh?: boolean
 }
 
 /** A way to a machine image. */
 export interface Baker {
+  /** Who bakes; after `bake` who did. */
   readonly name: 'packer' | 'direct'
   /** Its programs are there, in versions that will do: asked before images are built for it. */
   available?(signal: AbortSignal): Promise<void>
@@ -158,6 +166,8 @@ export interface Baker {
   prevalidate(plan: MachinePlan, signal: AbortSignal): Promise<void>
   /** Throws bake_failed (exit 3) with the last lines of the step that failed; nothing is left behind then. */
   bake(plan: MachinePlan, run: BakeRun): Promise<Baked>
+  /** What was baked in this run is published, and lies where `kept` says. */
+  published?(kept: Baked, run: BakeRun): Promise<void>
 }
 
 export interface ServiceProof {

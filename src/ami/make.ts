@@ -6,6 +6,7 @@ import type { Failure } from '../jobs/records.ts'
 import { keys } from '../names.ts'
 import type { BakeAsk } from './bake.ts'
 import { type BakeLog, openBakeLog } from './bake-log.ts'
+import { earlyProof } from './early-proof.ts'
 import { proofHash } from './inputs.ts'
 import type { Baked, BakeRun, Baker, Base, MachinePlan, Proof } from './machine.ts'
 import { type BakeRecord, documentDigest, type MachineDocument, writeBake } from './records.ts'
@@ -16,7 +17,7 @@ import type { BakeWorld } from './world.ts'
 
 export interface Making {
   plan: MachinePlan
-  ask: Pick<BakeAsk, 'verify' | 'keepFailed'>
+  ask: Pick<BakeAsk, 'verify' | 'keepFailed' | 'rebake'>
   /** With a machine: it is only proven. */
   turn: Extract<Turn, { kind: 'ours' }>
   build: string
@@ -70,7 +71,7 @@ async function bakeAndPublish(making: Making, record: BakeRecord, log: BakeLog, 
   }
   const run = async (name: string): Promise<BakeRun> => {
     const dir = await work.make(name)
-    return { id: build, dir, signal, tell, hide: log.hide, keepFailed: ask.keepFailed }
+    return { id: build, dir, signal, tell, hide: log.hide, keepFailed: ask.keepFailed, fresh: ask.rebake }
   }
   await using undo = new AsyncDisposableStack()
   try {
@@ -100,12 +101,14 @@ async function bakeIn({ run, tell, undo, log, record, ...making }: Baking, world
   const discardLater = (made: Baked) => {
     if (!turn.machine) undo.defer(() => shelf.discard(made))
   }
-  const baked = turn.machine?.baked ?? (await baker.bake(plan, await run('bake')))
+  const early = earlyProof(plan, run, tell, world)
+  const bakeRun = { ...(await run('bake')), ...(ask.verify && { prove: early.prove }) }
+  const baked = turn.machine?.baked ?? (await baker.bake(plan, bakeRun))
   discardLater(baked)
   await failpoint('ami-baked')
   signal.throwIfAborted()
   const prove = async () => (await world.prover(plan.base.kind)).prove(baked, plan, await run('proof'))
-  const proof = ask.verify ? await inPhase('proof', tell, prove) : undefined
+  const proof = ask.verify ? await early.rest(() => inPhase('proof', tell, prove)) : undefined
   await failpoint('ami-proven')
   owner.check()
   const kept = turn.machine ? baked : await inPhase('keep', tell, () => shelf.keep(baked, plan, turn.n))
@@ -122,7 +125,10 @@ async function bakeIn({ run, tell, undo, log, record, ...making }: Baking, world
   const entry = { state: 'published', build, owner: owner.owner, digest: documentDigest(document), sizeBytes } as const
   const published = await append(world.ledger, turn.claims, entry)
   await failpoint('ami-published')
-  if (published) return { document, baked: kept, n: turn.n }
+  if (published) {
+    if (!turn.machine) await baker.published?.(kept, bakeRun)
+    return { document, baked: kept, n: turn.n }
+  }
   if (!turn.machine) await shelf.discard(kept)
   return 'lost'
 }

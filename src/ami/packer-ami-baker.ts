@@ -9,8 +9,9 @@ import type { Ec2Instances } from '../io/ec2-instances.ts'
 import { amiName } from './ami-name.ts'
 import type { AmiBase, BakeRun, Baker, MachinePlan } from './machine.ts'
 import { instanceTypeOf } from './machine-type.ts'
-import { isLoopback, type PackerWorld, runPacker } from './packer-baker.ts'
+import { type PackerWorld, runPacker } from './packer-baker.ts'
 import { removeAmi } from './register.ts'
+import { isLoopback } from './registries.ts'
 import { rootUserData } from './root-user-data.ts'
 
 /** Where EC2 is. */

@@ -5,18 +5,13 @@ import type { Packer, PackerRun } from '../io/packer.ts'
 import type { Backing } from '../io/qemu-img.ts'
 import type { SshKey } from '../io/ssh-key.ts'
 import { cpuModel, qemuProgram } from '../qemu-names.ts'
-import type { Baked, BakeRun, Baker, DiskBase, ImageReference, MachinePlan } from './machine.ts'
+import type { Baked, BakeRun, Baker, DiskBase, MachinePlan } from './machine.ts'
 import type { BootDisk } from './machines.ts'
 import { PackerStory } from './packer-story.ts'
+import { type MachineLogin, registriesOf } from './registries.ts'
 import { writeRendered } from './render.ts'
 import { keyCredentials, seedFiles } from './seed-files.ts'
 import { inPhase } from './steps.ts'
-
-/** Docker logins in a directory in memory, and what of them must stand in no log. */
-export interface MachineLogin extends AsyncDisposable {
-  dir: string
-  secrets: string[]
-}
 
 export interface PackerWorld {
   packer(): Promise<Packer>
@@ -111,7 +106,7 @@ export async function runPacker(
   const hcl = plan.rendered.packer?.[packer.namesPlugins ? 'plugins' : 'builtIn']
   if (hcl === undefined) throw new Error('nothing was rendered for Packer')
   await writeRendered(dir, plan.rendered, hcl)
-  await using login = await world.login(registries(plan))
+  await using login = await world.login(registriesOf(plan))
   if (login) {
     run.hide?.(login.secrets)
     await mkdir(join(dir, 'machine'), { recursive: true })
@@ -135,15 +130,6 @@ export async function runPacker(
     throw error instanceof BakeError && error.code === 'packer_failed' ? bakeFailed(said, error, plan, run) : error
   }
 }
-
-/** Hosts that the machine pulls from, but for those on this machine's own loopback, which ask for nothing. */
-const registries = ({ services, standIns }: MachinePlan): string[] => {
-  const all = [...services.map(({ reference }) => reference), ...standIns]
-  return [...new Set(all.filter((image) => !isLoopback(image)).map(({ repository }) => repository.split('/', 1)[0]!))]
-}
-
-/** Whether it is in a registry on this machine's own loopback. */
-export const isLoopback = ({ repository }: ImageReference): boolean => /^(?:127\.|localhost(?=[:/]))/.test(repository)
 
 /** An instance that goes on running would cost money: only a disk's machine is kept. */
 const keepsFailed = ({ base }: MachinePlan, run: BakeRun): boolean => run.keepFailed === true && base.kind === 'disk'

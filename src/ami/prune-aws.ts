@@ -8,6 +8,7 @@ import type { Ec2Leftovers } from '../io/ec2-leftovers.ts'
 import { append } from '../jobs/claims.ts'
 import { newBuildId, sha256 } from '../names.ts'
 import { amiNamePattern, runOfAmiName } from './ami-name.ts'
+import { parentSnapshots } from './direct/kept.ts'
 import type { Leftover, PrunePart } from './prune.ts'
 import { type Over, type PruneLedger, type Published, publishedImages, runIsOver } from './prune-aws-records.ts'
 import { type ReferenceWorld, readReferences, rememberVersions } from './prune-aws-references.ts'
@@ -44,7 +45,7 @@ const GROUP_TAG = 'aws:autoscaling:groupName'
 /**
  * What bakes of a project left on AWS, found by their tags: images that no published record names and, with `keep`, those of older releases; snapshots without
  * an image; launch template versions of those releases; instances, volumes, key pairs and security groups of runs that are over. Left alone is what a live run made, what is shared or protected, and
- * what anything names: launch template versions, auto-scaling groups, instances. All of that is read again, in every region, before each deletion.
+ * what anything names: launch template versions, auto-scaling groups, instances, and workers whose next bake is put upon its snapshot. All of that is read again, in every region, before each deletion.
  */
 export function awsPart(given: AwsPruneWorld): PrunePart {
   const regions = new Map(
@@ -77,11 +78,12 @@ async function findItems(world: World): Promise<Item[]> {
     }),
   )
   const over = runsThatAreOver(world)
+  const parents = await parentSnapshots(world.ledger, world.now?.() ?? Date.now())
   const every = seen.flatMap(({ images }) => images)
   const versions = await Promise.all(seen.map(({ name, region }) => versionItems(name, region, world)))
-  const items: Item[] = [...versions.flat(), ...(await imageItems(every, over, world))]
+  const items: Item[] = [...versions.flat(), ...(await imageItems(every, over, parents, world))]
   for (const { name, region, images, instances, leftovers } of seen) {
-    const used = new Set(images.flatMap(({ snapshots }) => snapshots))
+    const used = new Set([...images.flatMap(({ snapshots }) => snapshots), ...parents])
     for (const { id, tags, state } of instances) {
       const ends = state === 'terminated' || state === 'shutting-down'
       const found = ends || GROUP_TAG in tags ? undefined : await over(tags)
@@ -142,7 +144,7 @@ async function versionItems(name: string, region: OpenRegion, world: World): Pro
 }
 
 /** An image and its copies stay or go together: what one is needed for, the others are. */
-async function imageItems(images: Ec2Image[], over: Ask, world: World): Promise<Item[]> {
+async function imageItems(images: Ec2Image[], over: Ask, parents: ReadonlySet<string>, world: World): Promise<Item[]> {
   const published = await publishedImages(images, world)
   const spare: { together: Ec2Image[]; why: string }[] = []
   for (const [, together] of Map.groupBy(images, originOf)) {
@@ -155,6 +157,7 @@ async function imageItems(images: Ec2Image[], over: Ask, world: World): Promise<
     references.set(name, await readReferences(world.region(name).templates, world.region(name).groups))
   const items: Item[] = []
   for (const { together, why } of spare) {
+    if (together.some(({ snapshots }) => snapshots.some((id) => parents.has(id)))) continue
     const needed = await Promise.all(together.map((image) => isNeeded(image, references.get(image.region), world)))
     if (needed.includes(true)) continue
     items.push(...together.map((image) => imageItem(image, why, published.get(image.id), world)))

@@ -6,6 +6,7 @@ import { isAlive } from '../jobs/heartbeat.ts'
 import { BUILD_ID_PATTERN, buildIdTime, KEY_PATTERN, keys, newBuildId, sha256 } from '../names.ts'
 import { type ListWorld, listReleases } from './list.ts'
 import type { Leftover, PrunePart } from './prune.ts'
+import { spareLineages, underDisks } from './prune-lineages.ts'
 import { type BakeRecord, readBake, readMachine } from './records.ts'
 import { MACHINES } from './shelf-disk.ts'
 import { BAKES, ownerOf, type ProcessId } from './work-dir.ts'
@@ -30,7 +31,10 @@ interface Item extends Leftover {
  * older releases. Nothing of a bake that lives. No grace between two passes: a bake's life is known here, and a disk in use is gone only when it is closed.
  */
 export function localPart(world: LocalPruneWorld): PrunePart {
-  const find = async () => [...(await deadBakes(world)), ...(await spareDisks(world))]
+  const find = async () => {
+    const { dead, living } = await bakeDirectories(world)
+    return [...dead, ...(await spareDisks(living, world))]
+  }
   return {
     name: `local-${sha256(`${world.host}\0${world.stateDir}`).slice(0, 12)}`,
     graceMs: 0,
@@ -39,21 +43,26 @@ export function localPart(world: LocalPruneWorld): PrunePart {
   }
 }
 
-async function deadBakes(world: LocalPruneWorld): Promise<Item[]> {
+interface BakeDirectories {
+  dead: Item[]
+  /** Of those that somebody may work in, absolute. */
+  living: string[]
+}
+
+async function bakeDirectories(world: LocalPruneWorld): Promise<BakeDirectories> {
   const ids = (await namesIn(join(world.stateDir, BAKES))).filter((name) => BUILD_ID_PATTERN.test(name))
-  const items = await Promise.all(
-    ids.map(async (id): Promise<Item[]> => {
-      const path = join(world.stateDir, BAKES, id)
-      const why = await deathOf(id, path, world)
-      if (why === undefined) return []
-      const remove = async () => {
-        await rm(path, { recursive: true, force: true, maxRetries: 3 })
-        return true
-      }
-      return [{ kind: 'bake directory', id: `${BAKES}/${id}`, why, remove }]
-    }),
-  )
-  return items.flat()
+  const found: BakeDirectories = { dead: [], living: [] }
+  for (const id of ids) {
+    const path = join(world.stateDir, BAKES, id)
+    const why = await deathOf(id, path, world)
+    const remove = async () => {
+      await rm(path, { recursive: true, force: true, maxRetries: 3 })
+      return true
+    }
+    if (why === undefined) found.living.push(path)
+    else found.dead.push({ kind: 'bake directory', id: `${BAKES}/${id}`, why, remove })
+  }
+  return found
 }
 
 /** Why nobody works in a directory any more; undefined: somebody may. */
@@ -71,12 +80,23 @@ async function deathOf(id: string, path: string, world: LocalPruneWorld): Promis
 const lives = async ({ status, process, owner, leaseMs }: BakeRecord, { ledger, ended }: LocalPruneWorld): Promise<boolean> =>
   status === 'running' && !ended(process) && (await isAlive(ledger, owner, leaseMs))
 
-async function spareDisks(world: LocalPruneWorld): Promise<Item[]> {
-  const shorts = await namesIn(join(world.stateDir, MACHINES))
-  if (shorts.length === 0) return []
+/** Disks that nothing needs and no other stands on, and what only such disks stood on. */
+async function spareDisks(living: string[], world: LocalPruneWorld): Promise<Item[]> {
+  const root = join(world.stateDir, MACHINES)
+  const shorts = await namesIn(root)
   const kept = world.keep === undefined ? undefined : await keptInputs(world, world.keep)
-  const items = await Promise.all(shorts.map((short) => disksOf(short, kept, world)))
-  return items.flat()
+  const unnamed = (await Promise.all(shorts.map((short) => disksOf(short, kept, world)))).flat()
+  const names = await Promise.all(
+    shorts.map(async (short) => (await namesIn(join(root, short))).map((name) => join(root, short, name))),
+  )
+  const disks = names.flat()
+  // Where a disk is being made, Packer's aside, which stand alone.
+  const begun = living.map((path) => join(path, 'bake/disk.qcow2'))
+  const goes = new Set(unnamed.map(({ id }) => join(world.stateDir, id)))
+  const under = await underDisks([...disks.filter((path) => !goes.has(path)), ...begun])
+  const spare = unnamed.filter(({ id }) => !under.has(join(world.stateDir, id)))
+  // Whoever bakes may be about to stand on one.
+  return living.length > 0 ? spare : [...spare, ...(await spareLineages(world.stateDir, disks))]
 }
 
 /** Inputs hashes that the newest releases were baked under. */

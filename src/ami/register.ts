@@ -24,7 +24,7 @@ export async function registerAmi(baked: BakedAmi, plan: MachinePlan, world: Reg
   const image = await home.waitAvailable(baked.id, signal)
   await using undo = new AsyncDisposableStack()
   const regions = copyRegions(plan.definition, baked.region)
-  const begun = await Promise.allSettled(regions.map((region) => copyTo(region, image, plan, world, undo)))
+  const begun = await Promise.allSettled(regions.map((region) => copyTo(region, image, baked, plan, world, undo)))
   const copies = begun.map((each) => settled(each))
   const ready = await Promise.allSettled(copies.map(({ region, id }) => world.images(region).waitAvailable(id, signal)))
   const all = [image, ...ready.map((each) => settled(each))]
@@ -46,11 +46,15 @@ export async function registerAmi(baked: BakedAmi, plan: MachinePlan, world: Reg
 async function copyTo(
   region: string,
   source: Ec2Image,
+  { copies = [] }: BakedAmi,
   plan: MachinePlan,
   world: RegisterWorld,
   undo: AsyncDisposableStack,
 ): Promise<{ region: string; id: string }> {
   const images = world.images(region)
+  // The direct baker uploads to each region by itself.
+  const made = copies.find((copy) => copy.region === region)
+  if (made !== undefined) return { region, id: made.id }
   const there = (await images.tagged({ [TAG.copyOf]: source.id })).find(
     ({ state }) => state === 'available' || state === 'pending',
   )

@@ -1,5 +1,5 @@
-import { boolean, string } from '@oclif/core/flags'
-import { BaseCommand, storyFlags } from '../cli/base.ts'
+import { amiFlags } from '../cli/ami-flags.ts'
+import { BaseCommand } from '../cli/base.ts'
 import { reportBakes, reportPreviews } from '../cli/machine-report.ts'
 
 export default class Ami extends BaseCommand<typeof Ami> {
@@ -17,22 +17,7 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
       command: '<%= config.bin %> ami --release v2 --keep-failed',
     },
   ]
-  static override flags = {
-    release: string({ description: 'git tag to bake; with --sha the name of the release' }),
-    sha: string({ description: 'commit to bake, 4 or more digits; alone its release is called sha-<12 digits>' }),
-    'dry-run': boolean({ default: false, description: 'print what would be done; build and bake nothing' }),
-    verify: boolean({ default: true, allowNo: true, description: 'prove that all services start without a network' }),
-    rebake: boolean({ default: false, description: 'bake anew although it is there' }),
-    default: boolean({ default: false, description: 'make the new launch template version the default one' }),
-    'refresh-base': boolean({ default: false, description: 'take the newest AMI that machine.base names, from now on' }),
-    here: boolean({ default: false, env: 'BAKE_HERE', description: 'bake in this process, although workers bake' }),
-    wait: boolean({ default: true, allowNo: true, description: 'follow what workers bake to its end' }),
-    'keep-failed': boolean({
-      default: false,
-      description: 'on one machine: leave the disk of a failed bake; bake prune removes it',
-    }),
-    ...storyFlags,
-  }
+  static override flags = amiFlags
 
   async run(): Promise<object> {
     const { openProject } = await import('../context/project.ts')
@@ -40,8 +25,9 @@ stdout has one line for each: the AMI's id or, on one machine, the path of the d
     const { release, sha, verify, rebake, default: makeDefault, 'dry-run': dryRun, 'keep-failed': keepFailed } = this.flags
     const subject = { ...(release !== undefined && { release }), ...(sha !== undefined && { sha }) }
     const ask = { ...subject, verify, rebake, keepFailed, makeDefault }
-    const { 'refresh-base': refreshBase, here, wait } = this.flags
-    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase, here, wait }
+    const { 'refresh-base': refreshBase, here, wait, explain } = this.flags
+    const baker = this.flags.baker as 'packer' | 'direct' | undefined
+    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, refreshBase, here, wait, baker, explain }
     const project = await openProject()
     const bakes = dryRun ? undefined : await bakeAmi(project, ask, request)
     const report = bakes ? reportBakes(bakes.made) : reportPreviews(await previewAmi(project, ask, request))

@@ -1,4 +1,5 @@
 import type { chooseBase, WhichBase } from '../ami/base-pin.ts'
+import type { DirectAmiWorld } from '../ami/direct/ami-baker.ts'
 import type { AmiBase, MachineEvent, Prover, Shelf } from '../ami/machine.ts'
 import type { PackerAmiWorld } from '../ami/packer-ami-baker.ts'
 import type { PrunePart } from '../ami/prune.ts'
@@ -6,6 +7,7 @@ import type { PruneLedger } from '../ami/prune-aws-records.ts'
 import type { StandInWorld } from '../ami/stand-in-volume.ts'
 import type { BakeWorld } from '../ami/world.ts'
 import { refused } from '../errors.ts'
+import type { Ebs } from '../io/ebs.ts'
 import { Ec2 } from '../io/ec2.ts'
 import { Ec2Images } from '../io/ec2-images.ts'
 import { Ec2Instances } from '../io/ec2-instances.ts'
@@ -26,6 +28,8 @@ export interface AmiAws extends AsyncDisposable {
   keepBase(): Promise<void>
   /** What bakes in the home region need of EC2. */
   builder(): Promise<Pick<PackerAmiWorld, 'images' | 'instances' | 'groups' | 'place'>>
+  /** And what the direct baker needs, of whatever region. */
+  direct(): Promise<Pick<DirectAmiWorld, 'images' | 'snapshots' | 'ebs' | 'pace'>>
   shelf(): Promise<Shelf>
   prover(): Promise<Prover>
   check: NonNullable<BakeWorld['check']>
@@ -43,6 +47,7 @@ export function amiAws({ aws, config, ledger, stateDir }: Project, { signal, tel
   const home = aws.region
   const regions = new Map<string, Ec2>()
   const opened: AsyncDisposable[] = []
+  const blocks = new Map<string, Ebs>()
   const ec2 = (region: string): Ec2 => {
     const known = regions.get(region) ?? new Ec2(region)
     regions.set(region, known)
@@ -67,6 +72,19 @@ export function amiAws({ aws, config, ledger, stateDir }: Project, { signal, tel
       ])
       const [instances, groups] = [new Ec2Instances(ec2(home)), new Ec2BuilderGroups(ec2(home))]
       return { images: images(home), instances, groups, place: await ec2Place() }
+    },
+    async direct() {
+      const [{ Ec2Snapshots }, { Ebs }, { Pace }] = await Promise.all([
+        import('../io/ec2-snapshots.ts'),
+        import('../io/ebs.ts'),
+        import('../ami/direct/pace.ts'),
+      ])
+      const ebs = (region: string): Ebs => {
+        const known = blocks.get(region) ?? new Ebs(region)
+        blocks.set(region, known)
+        return known
+      }
+      return { images, snapshots: (region) => new Ec2Snapshots(ec2(region)), ebs, pace: new Pace() }
     },
     async shelf() {
       const { awsShelf } = await import('../ami/shelf-aws.ts')
@@ -115,7 +133,7 @@ export function amiAws({ aws, config, ledger, stateDir }: Project, { signal, tel
       return awsPart({ ...ledgerWorld, project: config.project, regions: [...new Set([home, ...others])], region })
     },
     async [Symbol.asyncDispose]() {
-      for (const each of [...regions.values(), ...opened]) await each[Symbol.asyncDispose]()
+      for (const each of [...regions.values(), ...blocks.values(), ...opened]) await each[Symbol.asyncDispose]()
     },
   }
 }

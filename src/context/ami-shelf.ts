@@ -1,5 +1,5 @@
 import type { Baked, Shelf } from '../ami/machine.ts'
-import { diskShelf } from '../ami/shelf-disk.ts'
+import { diskShelf, type Rebase } from '../ami/shelf-disk.ts'
 import type { AmiAws, AwsRequest } from './ami-aws.ts'
 import type { Project } from './project.ts'
 
@@ -10,6 +10,9 @@ export interface Shelves extends AsyncDisposable {
   has(baked: Baked): Promise<boolean>
 }
 
+/** Loaded when a disk is kept. */
+const rebase: Rebase = async (path, backing) => (await import('../io/qemu-img.ts')).rebaseOverlay(path, backing)
+
 /** Where machine images of a project are kept: AWS is reached by the first that is an AMI. */
 export function openShelves(project: Project, request: AwsRequest): Shelves {
   let opened: Promise<AmiAws> | undefined
@@ -17,7 +20,7 @@ export function openShelves(project: Project, request: AwsRequest): Shelves {
     opened ??= import('./ami-aws.ts').then(({ amiAws }) => amiAws(project, request))
     return opened
   }
-  const shelf = async (kind: Baked['kind']) => (kind === 'disk' ? diskShelf(project.stateDir) : (await aws()).shelf())
+  const shelf = async (kind: Baked['kind']) => (kind === 'disk' ? diskShelf(project.stateDir, rebase) : (await aws()).shelf())
   return {
     aws,
     shelf,

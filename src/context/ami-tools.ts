@@ -1,30 +1,51 @@
-import { copyFile } from 'node:fs/promises'
+import { copyFile, stat } from 'node:fs/promises'
+import type { DirectBakerWorld } from '../ami/direct/baker.ts'
+import { BLOCK_BYTES } from '../ami/direct/blocks.ts'
 import type { Baker, Prover } from '../ami/machine.ts'
 import type { PackerDiskWorld, PackerWorld } from '../ami/packer-baker.ts'
 import type { MachineDefinition } from '../config.ts'
-import { refused } from '../errors.ts'
+import { packageFile, packageVersion } from '../package-root.ts'
 import type { AmiAws } from './ami-aws.ts'
 import type { Project } from './project.ts'
+import { whoami } from './whoami.ts'
 
-/** What bakes the machine of a definition. Loaded when something is baked: what is there needs none of it. */
+/**
+ * What bakes the machine of a definition; `asked`: --baker, --explain. Disks are changed by bake itself unless Packer is asked for. Loaded when something is baked: what
+ * is there needs none of it.
+ */
 export async function openBaker(
   { base, baker }: MachineDefinition,
   project: Project,
   aws: () => Promise<AmiAws>,
+  asked: { baker?: Baker['name'] | undefined; explain?: boolean },
 ): Promise<Baker> {
-  if (baker === 'direct')
-    throw refused('baker_not_built', 'machine.baker: direct is not built yet', { next: 'leave it out: Packer bakes' })
+  const who = asked.baker ?? baker
   if ('ami' in base) {
-    const [{ packerAmiBaker }, packer, { assertTools }, builder] = await Promise.all([
-      import('../ami/packer-ami-baker.ts'),
-      packerWorld(),
-      import('../io/machine-tools.ts'),
-      aws().then((it) => it.builder()),
+    const packer = async () => {
+      const [{ packerAmiBaker }, packer, { assertTools }, builder] = await Promise.all([
+        import('../ami/packer-ami-baker.ts'),
+        packerWorld(),
+        import('../io/machine-tools.ts'),
+        aws().then((it) => it.builder()),
+      ])
+      return packerAmiBaker({ ...packer, ...builder, assertTools })
+    }
+    if (who !== 'direct') return packer()
+    const [{ directAmiBaker }, world, regions] = await Promise.all([
+      import('../ami/direct/ami-baker.ts'),
+      directWorld(project),
+      aws().then((it) => it.direct()),
     ])
-    return packerAmiBaker({ ...packer, ...builder, assertTools })
+    const explain = asked.explain ?? false
+    return directAmiBaker({ ...world, ...regions, packer, explain, ledger: project.ledger, by: whoami() })
   }
-  const [{ packerDiskBaker }, world] = await Promise.all([import('../ami/packer-baker.ts'), packerDiskWorld(project)])
-  return packerDiskBaker(world)
+  const packer = async () => {
+    const [{ packerDiskBaker }, world] = await Promise.all([import('../ami/packer-baker.ts'), packerDiskWorld(project)])
+    return packerDiskBaker(world)
+  }
+  if (who === 'packer') return packer()
+  const { directDiskBaker } = await import('../ami/direct/baker.ts')
+  return directDiskBaker({ ...(await directWorld(project)), packer, explain: asked.explain ?? false })
 }
 
 /** What proves disks on this machine. */
@@ -58,20 +79,66 @@ async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
   }
 }
 
-async function packerWorld(): Promise<PackerWorld> {
-  const [io, { makeSshKey }, { writeMachineLogin }, { RegistryLogins }] = await Promise.all([
-    import('../io/packer.ts'),
-    import('../io/ssh-key.ts'),
-    import('../io/machine-login.ts'),
-    import('../io/registry-logins.ts'),
+/** What changing disks takes, wherever they come from. */
+async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld, 'packer' | 'explain'>> {
+  const [
+    { changeDisk, missingForDisks },
+    { openLayers },
+    { fileSystemsOf },
+    { copyDisk },
+    { createOverlay, rebaseOverlay },
+    logins,
+    hashes,
+  ] = await Promise.all([
+    import('../io/change-disk.ts'),
+    import('../io/disk-layers.ts'),
+    import('../io/disk-file-systems.ts'),
+    import('../io/copy-disk.ts'),
+    import('../io/qemu-img.ts'),
+    machineLogins(),
+    import('../ami/direct/hashes.ts'),
   ])
-  const logins = new RegistryLogins()
+  const script = packageFile('templates/direct/change.sh')
+  return {
+    stateDir,
+    version: packageVersion(),
+    means: () => ({
+      platform: process.platform,
+      architecture: process.arch === 'x64' ? 'amd64' : process.arch === 'arm64' ? 'arm64' : undefined,
+      root: process.getuid?.() === 0,
+      missing: process.platform === 'linux' ? missingForDisks() : [],
+    }),
+    layers: openLayers,
+    fileSystems: fileSystemsOf,
+    async copyDisk(from, to, signal) {
+      const reader = hashes.hashReader()
+      await copyDisk(from, to, { size: BLOCK_BYTES, onPiece: reader.take, signal })
+      return reader.end((await stat(to)).size)
+    },
+    overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
+    rebase: rebaseOverlay,
+    change: (change) => changeDisk({ ...change, script }),
+    login: logins,
+  }
+}
+
+async function packerWorld(): Promise<PackerWorld> {
+  const [io, { makeSshKey }, login] = await Promise.all([import('../io/packer.ts'), import('../io/ssh-key.ts'), machineLogins()])
   return {
     packer: () => io.findPacker(),
     assertPlugin: io.assertPackerPlugin,
     validate: io.validateTemplate,
     build: io.buildTemplate,
     sshKey: makeSshKey,
-    login: (hosts) => writeMachineLogin(hosts, logins),
+    login,
   }
+}
+
+async function machineLogins(): Promise<PackerWorld['login']> {
+  const [{ writeMachineLogin }, { RegistryLogins }] = await Promise.all([
+    import('../io/machine-login.ts'),
+    import('../io/registry-logins.ts'),
+  ])
+  const logins = new RegistryLogins()
+  return (hosts) => writeMachineLogin(hosts, logins)
 }

@@ -1,4 +1,5 @@
 import type { AskMachineWorld } from '../ami/ask.ts'
+import type { Baker } from '../ami/machine.ts'
 import { parseConfig } from '../config.ts'
 import type { Emit, MachineEvent } from '../events.ts'
 import { HttpRegistry } from '../io/registry-http.ts'
@@ -18,6 +19,9 @@ export interface BakeRequest {
   refreshBase?: boolean
   /** The AMI that machine.base stands for, as whoever asked found it. */
   base?: string
+  /** --baker: instead of machine.baker, and without a say in what is baked. */
+  baker?: Baker['name'] | undefined
+  explain?: boolean
 }
 
 /**
@@ -45,6 +49,7 @@ export async function openBakeWorld(
     configPath,
     project: project.config.project,
     repository: repository.repository,
+    manner: { ...(request.baker && { baker: request.baker }), ...(request.explain && { explain: true }) },
     queue: { shards: 1, send: async (...job) => (await asker.open()).world.queue.send(...job) },
     parseConfig,
     defaultPlatform: defaultPlatform(project),
@@ -66,7 +71,7 @@ export async function openBakeWorld(
       const { renderMachine } = await import('../ami/render.ts')
       return renderMachine(plan, templates)
     },
-    baker: (definition) => openBaker(definition, project, aws),
+    baker: (definition) => openBaker(definition, project, aws, request),
     prover: async (kind) => (kind === 'disk' ? openDiskProver(project) : (await aws()).prover()),
     shelf,
     has,

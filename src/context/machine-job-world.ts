@@ -96,7 +96,7 @@ async function openJob(
     changes: async () => [],
     [Symbol.asyncDispose]: async () => {},
   }
-  const request = { emit, settled: async () => {}, signal, base }
+  const request = { emit, settled: async () => {}, signal, base, baker: job.baker, explain: job.explain ?? false }
   const world = await openBakeWorld(project, request, { checkout, configPath: job.config, repository, source: repository })
   return { ...world, images: jobImages(job, world.images), standIns: job.standIns, by: `${job.by}, on worker ${worker},` }
 }

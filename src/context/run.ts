@@ -69,9 +69,8 @@ async function findDisk(
       next: `cd to the project, or name a disk: bake run ./${what}.qcow2`,
     })
   const { findRelease } = await import('../ami/list.ts')
-  const { diskShelf } = await import('../ami/shelf-disk.ts')
-  const { has } = diskShelf(project.stateDir)
-  const onDisk = { ...project, has: async (baked: Baked) => baked.kind === 'disk' && has(baked) }
+  const { hasDisk } = await import('../ami/shelf-disk.ts')
+  const onDisk = { ...project, has: async (baked: Baked) => baked.kind === 'disk' && hasDisk(baked) }
   const { release, machines } = await findRelease(what, onDisk)
   const disks = machines.filter(({ baked, there }) => baked.kind === 'disk' && there)
   // Newest first; another architecture can only be emulated.

@@ -1,7 +1,6 @@
 import type { Config } from '../config.ts'
 import { BakeError, errnoOf, messageOf } from '../errors.ts'
 import { failedWith, ok, skipped, warning } from './finding.ts'
-import { notBuiltYet } from './not-built.ts'
 import type { Check, DoctorWorld, Finding } from './types.ts'
 
 /** bake.yaml, and what it asks for. */
@@ -21,16 +20,6 @@ const config: Check = {
       }
     }
   },
-}
-
-const notBuilt: Check = {
-  id: 'not_built',
-  run: (world) =>
-    withConfig(world, async (found) => {
-      const parts = notBuiltYet(found)
-      if (parts.length === 0) return ok('every setting is served')
-      return warning(`valid, but not built yet: ${parts.join(', ')}`, 'nothing to do: this version passes over them')
-    }),
 }
 
 const repository: Check = {
@@ -124,4 +113,4 @@ async function withConfig(world: DoctorWorld, check: (config: Config) => Promise
   return found === undefined ? skipped('no valid bake.yaml') : check(found)
 }
 
-export const projectChecks: Check[] = [config, notBuilt, repository, registry, emulation, secrets]
+export const projectChecks: Check[] = [config, repository, registry, emulation, secrets]

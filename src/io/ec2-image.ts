@@ -23,6 +23,8 @@ export interface Ec2Image {
   rootDeviceType: string
   rootDevice: string
   rootBytes: number
+  /** Of the root volume; absent: it has none yet. */
+  rootSnapshot?: string
   /** Of all of its volumes. */
   snapshots: string[]
   encrypted: boolean
@@ -30,6 +32,10 @@ export interface Ec2Image {
   productCodes: string[]
   /** `windows`, or absent. */
   platform?: string
+  /** What an instance of it is billed as: `Linux/UNIX` and `RunInstances` unless a licence is paid for by the hour. */
+  billing: { platform: string; operation: string }
+  /** What RegisterImage is told of a machine, beside architecture and boot mode, in its own words. */
+  hardware: { virtualization: string; ena: boolean; sriov?: string; tpm?: string }
   /** ms since the epoch. */
   deprecatedAt?: number
   /** Instances need IMDSv2 unless told otherwise. */
@@ -73,6 +79,12 @@ const imageSchema = z.object({
     .default([]),
   ProductCodes: z.array(z.object({ ProductCodeId: z.string() })).default([]),
   Platform: z.string().optional(),
+  PlatformDetails: z.string().default('Linux/UNIX'),
+  UsageOperation: z.string().default('RunInstances'),
+  VirtualizationType: z.string().default('hvm'),
+  EnaSupport: z.boolean().default(false),
+  SriovNetSupport: z.string().optional(),
+  TpmSupport: z.string().optional(),
   DeprecationTime: time.optional(),
   ImdsSupport: z.string().optional(),
   DeregistrationProtection: z.string().optional(),
@@ -104,10 +116,17 @@ export function parseImage(raw: SdkImage, region: string): Ec2Image {
     rootDeviceType: image.RootDeviceType,
     rootDevice: image.RootDeviceName,
     rootBytes: (root?.VolumeSize ?? 0) * GIB,
+    ...(root?.SnapshotId && { rootSnapshot: root.SnapshotId }),
     snapshots: disks.flatMap(({ SnapshotId }) => SnapshotId || []),
     encrypted: disks.length > 0 && disks.every(({ Encrypted }) => Encrypted === true),
     productCodes: image.ProductCodes.map(({ ProductCodeId }) => ProductCodeId),
     ...(image.Platform && { platform: image.Platform.toLowerCase() }),
+    billing: { platform: image.PlatformDetails, operation: image.UsageOperation },
+    hardware: {
+      ...{ virtualization: image.VirtualizationType, ena: image.EnaSupport },
+      ...(image.SriovNetSupport && { sriov: image.SriovNetSupport }),
+      ...(image.TpmSupport && { tpm: image.TpmSupport }),
+    },
     ...(image.DeprecationTime !== undefined && { deprecatedAt: image.DeprecationTime }),
     imdsV2: image.ImdsSupport === 'v2.0',
     // `enabled-with-cooldown`, `enabled-without-cooldown`, `disabled`; for a day after a cooldown began, the time of its end.

@@ -4,6 +4,7 @@ import { waitFor } from '../wait.ts'
 import { type Ec2, type Ec2Tags, pages, tagFilters, tagList, tagSpecifications } from './ec2.ts'
 import { ec2ErrorName } from './ec2-errors.ts'
 import { type Ec2Image, parseImage } from './ec2-image.ts'
+import { type NewImage, registerImage } from './ec2-register.ts'
 
 /** By id, or the newest of an owner's whose names match (`*`: any characters). */
 export type ImageQuery = { id: string } | { owner: string; name: string }
@@ -167,6 +168,28 @@ export class Ec2Images {
         }),
       ),
     )
+  }
+
+  /**
+   * An image that requires IMDSv2; its id. A name belongs to one image of a region, so a second call with the same name gives the first one's: an answer that was
+   * lost costs nothing.
+   */
+  async register(image: NewImage): Promise<string> {
+    try {
+      return (await registerImage(this.#ec2, image)).ImageId!
+    } catch (error) {
+      const same = ec2ErrorName(error) === 'InvalidAMIName.Duplicate' ? await this.named(image.name) : []
+      const there = same.find(({ snapshots }) => snapshots.includes(image.snapshot))
+      if (there === undefined) throw error
+      return there.id
+    }
+  }
+
+  /** Registers nothing: throws what EC2 has against it (ec2_denied, …). */
+  async mayRegister(image: NewImage): Promise<void> {
+    await registerImage(this.#ec2, image, { DryRun: true }).catch((error: unknown) => {
+      if (ec2ErrorName(error) !== 'DryRunOperation') throw error
+    })
   }
 
   /** Deregisters it and deletes its snapshots. What is gone already is no error. */

@@ -10,6 +10,7 @@ const TAIL_CHARS = 600
 /** The machine tools' packages by command, on Debian and Ubuntu. */
 const PACKAGES: Record<string, string> = {
   'qemu-img': 'qemu-utils',
+  'qemu-storage-daemon': 'qemu-system-common',
   'qemu-system-x86_64': 'qemu-system-x86',
   'qemu-system-aarch64': 'qemu-system-arm',
   'mkfs.vfat': 'dosfstools',

@@ -76,6 +76,9 @@ export const machineJobSchema = z.strictObject({
   /** --rebake: what was published before this entry of the claim log doesn't count. */
   since: z.number().int().min(0).optional(),
   makeDefault: z.boolean(),
+  /** --baker and --explain: they decide nothing of what is baked. */
+  baker: z.enum(['packer', 'direct']).optional(),
+  explain: z.boolean().optional(),
   /** Whoever asked: `user@machine`. */
   by: z.string().min(1).max(300),
 })

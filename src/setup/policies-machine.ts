@@ -17,7 +17,18 @@ export interface Place {
 }
 
 /** What `bake ami` and `bake prune` write into the ledger. Claims of images are beside those of machines. */
-const BAKED = ['bakes/', 'bases/', 'beats/', 'claims/', 'logs/', 'machines/', 'notices/', 'release-machines/', 'releases/']
+const BAKED = [
+  'bakes/',
+  'bases/',
+  'beats/',
+  'claims/',
+  'logs/',
+  'machines/',
+  'notices/',
+  'parents/',
+  'release-machines/',
+  'releases/',
+]
 const PRUNED = ['claims/', 'prunes/']
 const FOUND = ['bases/', 'notices/', 'release-machines/', 'releases/']
 
@@ -36,6 +47,7 @@ const LOOK = {
     'ec2:DescribeSubnets',
     'ec2:DescribeVolumes',
     'ec2:DescribeVpcs',
+    'ec2:GetEbsEncryptionByDefault',
   ],
   asker: ['ec2:DescribeImages', 'ec2:DescribeLaunchTemplateVersions', 'ec2:DescribeLaunchTemplates'],
   prover: [
@@ -74,7 +86,14 @@ const REGISTER = [
 ]
 const TEMPLATES = ['ec2:CreateLaunchTemplate', 'ec2:CreateLaunchTemplateVersion', 'ec2:ModifyLaunchTemplate']
 /** https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/AMIEncryption.html */
-const ENCRYPT = ['kms:Decrypt', 'kms:DescribeKey', 'kms:GenerateDataKeyWithoutPlaintext', 'kms:ReEncryptFrom', 'kms:ReEncryptTo']
+const ENCRYPT = [
+  'kms:Decrypt',
+  'kms:DescribeKey',
+  'kms:GenerateDataKey',
+  'kms:GenerateDataKeyWithoutPlaintext',
+  'kms:ReEncryptFrom',
+  'kms:ReEncryptTo',
+]
 
 /** Least privilege for machine images: what was made for this project carries its tag, and nothing else can be changed or deleted. */
 export function machinePolicies(
@@ -85,6 +104,7 @@ export function machinePolicies(
   return {
     baker: document(
       builder(machine, place),
+      direct(machine, place),
       registration(machine, place),
       templates(machine, place),
       key(machine, place),
@@ -135,6 +155,20 @@ function builder(machine: SetupMachine, place: Place): Statement[] {
     allow('Copy', ['ec2:CopyImage'], everywhere),
     allow('TagNew', ['ec2:CreateTags'], [...owned(place, region, [...LAUNCHED, 'launch-template']), ...everywhere], asked),
     allow('TagOwn', ['ec2:CreateTags'], everywhere, ofProject(machine)),
+  ]
+}
+
+/** Blocks of snapshots without an instance: https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html. Bases are nobody's project's. */
+function direct(machine: SetupMachine, place: Place): Statement[] {
+  const regions = [machine.region, ...machine.copies]
+  const [images, snapshots] = [unowned(place, regions, ['image']), unowned(place, regions, ['snapshot'])]
+  const asked = { StringEquals: { 'aws:RequestTag/bake:project': machine.project } }
+  return [
+    allow('ReadBlocks', ['ebs:GetSnapshotBlock', 'ebs:ListSnapshotBlocks'], snapshots),
+    allow('StartSnapshot', ['ebs:StartSnapshot'], snapshots, asked),
+    allow('PutBlocks', ['ebs:CompleteSnapshot', 'ebs:PutSnapshotBlock'], snapshots, ofProject(machine)),
+    allow('RegisterImage', ['ec2:RegisterImage'], images, asked),
+    allow('RegisterSnapshot', ['ec2:RegisterImage'], snapshots, ofProject(machine)),
   ]
 }
 

@@ -12,6 +12,7 @@ const image = (more: Partial<Ec2Image> = {}): Ec2Image => ({
   ...{ id: 'ami-1', region: 'us-east-1', name: 'shop-1', ownerId: '123456789012', state: 'available', createdAt: NOW },
   ...{ architecture: 'x86_64', rootDeviceType: 'ebs', rootDevice: '/dev/xvda', rootBytes: 1, snapshots: ['snap-1'] },
   ...{ encrypted: false, productCodes: [], imdsV2: false, protected: false, public: false, tags: { 'bake:run': 'r' } },
+  ...{ billing: { platform: 'Linux/UNIX', operation: 'RunInstances' }, hardware: { virtualization: 'hvm', ena: true } },
   ...more,
 })
 

@@ -70,7 +70,7 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       ],
       [
         'a key in JSON',
-        `printf '{"private_key": "%s"}' "$(${keygen('/run/k')}; sed -z 's/\\n/\\\\n/g' /run/k)" >/srv.json`,
+        `printf '{"private_key": "%s"}' "$(${keygen('/run/k')}; sed -z 's/\\n/\\n/g' /run/k)" >/srv.json`,
         /a private key is in \/srv\.json/,
       ],
       [
@@ -254,6 +254,27 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       )
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
       expect(stdout.match(/erasing 1 private keys in deleted files/g)).toHaveLength(1)
+    })
+
+    test('scan looks at the ranges that it is given, and at what lies across their edges', async () => {
+      using disk = makeDiskRoot(rendered)
+      const { status, stdout, stderr } = await disk.run(`
+        mkdir -p /etc/ssh /var/log/journal; : >/etc/machine-id
+        echo 'key = ${AWS_KEY}' >/secret; sync
+        at=$(filefrag -v -b512 /secret | sed -n -E 's/^ *0: .*: +([0-9]+)\\.\\. .*/\\1/p')
+        at=$((at * 512)) loop=$(findmnt -no SOURCE /)
+        rm /secret; sync
+        look() { printf '%s\\n' "$@" >/run/ranges; BAKE_RANGES=/run/ranges step scan 2>&1 | sed 's/^bake-phase.*//' || true; }
+        echo "before: $(look "0 $((at - 200000))" "$((at + 200000)) 4096")"
+        echo "there: $(look "0 4096" "$at 512" "$((at + 400000)) 4096")"
+        echo "across: $(look "$((at + 12)) 4096")"`)
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+      expect(stdout).toMatch(/^before: *$/m)
+      expect(stdout).toMatch(
+        /^there: \s*an AWS access key id \(AKIA…\) is on \/dev\/loop\d+ at byte \d+, in a file that was deleted/m,
+      )
+      expect(stdout).toMatch(/^across: \s*an AWS access key id/m)
+      expect(stdout).not.toContain(AWS_KEY)
     })
 
     test('what is in images is theirs', async () => {

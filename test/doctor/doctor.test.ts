@@ -79,16 +79,6 @@ describe('bake doctor', () => {
     expect((await diagnose()).of.git_repository).toMatchObject({ status: 'failed', detail: expect.stringContaining('bare') })
   })
 
-  it('names the parts of bake.yaml that are not built yet', async () => {
-    await config(
-      'project: p\nimages: { a: { secrets: [{ id: s, ssm: /s }] } }\nmachine: { base: { disk: d }, baker: direct, services: { a: { image: a, env_from: [ssm:/s] } } }\nstacks: { s: { targets: { InstanceIds: i-1 }, hooks: { migrate: { service: a, command: [b] } } } }\nfleet: { shards: 2 }\nnotify: [{ slack_env: U, on: [deployed] }]\n',
-    )
-    expect((await diagnose()).of.not_built).toMatchObject({
-      status: 'warning',
-      detail: 'valid, but not built yet: machine.baker: direct',
-    })
-  })
-
   it('tells an engine that does not answer once, and skips what depends on it', async () => {
     const { of, exit } = await diagnose({ DOCKER_HOST: 'unix:///nowhere.sock' })
     expect(of.engine).toMatchObject({

@@ -68,7 +68,7 @@ describe.skipIf(!bootsMachines)('a bake fails before anything is saved, and says
   }
   beforeAll(async () => {
     project = await makeMachineProject('    web: { image: web }\n', {
-      more: '  setup: [setup.sh]\n',
+      more: '  baker: packer\n  setup: [setup.sh]\n',
       files: { 'setup.sh': { executable: Buffer.from(plants()) } },
     })
     await project.repo.git('tag', 'v1')
@@ -91,7 +91,11 @@ describe.skipIf(!bootsMachines)('a bake fails before anything is saved, and says
       'setup.sh': { executable: Buffer.from(SABOTAGE) },
       ...(await image('gone')),
       ...(await image('other')),
-      'bake.yaml': await machineYaml({ services: SICK, more: '  setup: [setup.sh]\n', images: ['web', 'gone', 'other'] }),
+      'bake.yaml': await machineYaml({
+        services: SICK,
+        more: '  baker: packer\n  setup: [setup.sh]\n',
+        images: ['web', 'gone', 'other'],
+      }),
     })
     await project.repo.git('tag', 'v2')
     const { message } = await bake('v2')

@@ -16,6 +16,7 @@ describe.skipIf(!bootsMachines)('nothing is left when SIGKILL ends', () => {
   beforeAll(async () => {
     project = await makeMachineProject(
       '    web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 120s } }\n',
+      { more: '  baker: packer\n' },
     )
     await project.repo.git('tag', 'v1')
     const built = await project.bake(['image'])

@@ -30,6 +30,7 @@ describe.skipIf(!bootsMachines)('a release baked into a disk on this machine', (
         '      env_file: /etc/shop/jobs.env',
         '      proof: { level: started, env: { TOKEN: "stands in" } }\n',
       ].join('\n'),
+      { more: '  baker: packer\n' },
     )
     await project.repo.git('tag', 'v1')
   }, 900_000)

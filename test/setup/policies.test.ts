@@ -88,11 +88,11 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ssm:SendCommand': { roles: ['swapper', 'deployer'] },
   'ssm:UpdateDocument': { roles: ['setup'] },
   'ssm:UpdateDocumentDefaultVersion': { roles: ['setup'] },
-  'ebs:CompleteSnapshot': { roles: ['prover'] },
-  'ebs:GetSnapshotBlock': { roles: [] },
-  'ebs:ListSnapshotBlocks': { roles: [] },
-  'ebs:PutSnapshotBlock': { roles: ['prover'] },
-  'ebs:StartSnapshot': { roles: ['prover'] },
+  'ebs:CompleteSnapshot': { roles: ['baker', 'prover'] },
+  'ebs:GetSnapshotBlock': { roles: ['baker'] },
+  'ebs:ListSnapshotBlocks': { roles: ['baker'] },
+  'ebs:PutSnapshotBlock': { roles: ['baker', 'prover'] },
+  'ebs:StartSnapshot': { roles: ['baker', 'prover'] },
   'ec2:AuthorizeSecurityGroupIngress': { roles: ['baker'] },
   'ec2:CopyImage': { roles: ['baker'] },
   'ec2:CreateLaunchTemplate': { roles: ['baker'] },
@@ -119,7 +119,7 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ec2:DescribeLaunchTemplateVersions': { roles: ['baker', 'prover', 'pruner', 'deployer'] },
   'ec2:DescribeRouteTables': { roles: ['prover', 'setup'] },
   'ec2:DescribeSecurityGroups': { roles: ['prover', 'pruner', 'setup'] },
-  'ec2:DescribeSnapshots': { roles: ['prover', 'pruner'] },
+  'ec2:DescribeSnapshots': { roles: ['baker', 'prover', 'pruner'] },
   'ec2:DescribeSubnets': { roles: ['prover', 'setup'] },
   'ec2:DescribeVolumes': { roles: ['pruner'] },
   'ec2:DescribeVpcAttribute': { roles: ['prover', 'setup'] },
@@ -127,11 +127,12 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ec2:DisableImageDeregistrationProtection': { roles: ['baker'] },
   'ec2:EnableImageDeprecation': { roles: ['baker'] },
   'ec2:EnableImageDeregistrationProtection': { roles: ['baker'] },
+  'ec2:GetEbsEncryptionByDefault': { roles: ['baker'] },
   'ec2:GetConsoleOutput': { roles: ['prover'] },
-  'ec2:GetEbsEncryptionByDefault': { roles: [] },
   'ec2:ModifyImageAttribute': { roles: ['baker', 'prover'] },
   'ec2:ModifyLaunchTemplate': { roles: ['baker'] },
   'ec2:ModifyVpcAttribute': { roles: ['setup'] },
+  'ec2:RegisterImage': { roles: ['baker'] },
   'ec2:RevokeSecurityGroupEgress': { roles: ['setup'] },
   'ec2:RevokeSecurityGroupIngress': { roles: ['setup'] },
   'ec2:RunInstances': { roles: ['prover', 'deployer'] },
@@ -216,7 +217,8 @@ test('nobody is allowed what nobody calls', () => {
     'ec2:ModifyInstanceAttribute',
     'ec2:StopInstances',
   ]
-  const encryption = ['CreateGrant', 'Decrypt', 'DescribeKey', 'GenerateDataKeyWithoutPlaintext', 'ReEncryptFrom', 'ReEncryptTo']
+  const dataKeys = ['GenerateDataKey', 'GenerateDataKeyWithoutPlaintext']
+  const encryption = ['CreateGrant', 'Decrypt', 'DescribeKey', ...dataKeys, 'ReEncryptFrom', 'ReEncryptTo']
   const keys = encryption.map((name) => `kms:${name}`)
   const called = new Set([...registry, ...packer, ...keys, ...Object.entries(CALLS).map(([call, { action = call }]) => action)])
   const idle = Object.values(all).flatMap((policy) => actions(policy).filter((action) => !called.has(action)))
@@ -314,12 +316,12 @@ describe('what each may reach', () => {
   })
 
   test('who bakes may write every document that baking makes', () => {
-    const sources = globSync(fileURLToPath(new URL('../../src/ami/*.ts', import.meta.url))).map((path) =>
+    const sources = globSync(fileURLToPath(new URL('../../src/ami/**/*.ts', import.meta.url))).map((path) =>
       readFileSync(path, 'utf8'),
     )
     const used = new Set(sources.flatMap((text) => [...text.matchAll(/\bkeys\.(\w+)\(/g)].map(([, name]) => name!)))
     // Builds are the askers' and the workers'.
-    const known = ['bake', 'base', 'build', 'log', 'machine', 'prune', 'release', 'releaseMachine', 'releaseMachines']
+    const known = ['bake', 'base', 'build', 'log', 'machine', 'parents', 'prune', 'release', 'releaseMachine', 'releaseMachines']
     expect([...used].sort()).toEqual(known)
     const written = [
       keys.bake('b'),
@@ -327,6 +329,7 @@ describe('what each may reach', () => {
       keys.log('b', 0),
       keys.machine('i', 0),
       keys.notice('bake_b_baked'),
+      keys.parents('w'),
       keys.release('v1'),
       keys.releaseMachine('v1', 'i'),
     ]
@@ -355,7 +358,7 @@ describe('what each may reach', () => {
 
   test('what changes or deletes takes the project’s tag; only launch templates have none', () => {
     const harmless =
-      /:(?:Describe|GetConsoleOutput|GetQueueUrl|SendMessage|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
+      /:(?:Describe|GetEbs|GetSnapshotBlock|ListSnapshotBlocks|GetConsoleOutput|GetQueueUrl|SendMessage|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
     const free = [all.baker, all.prover, all.pruner].flatMap(({ Statement }) =>
       Statement.filter(({ Action, Condition }) => Condition === undefined && !Action.every((action) => harmless.test(action))),
     )

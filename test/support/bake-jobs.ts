@@ -33,7 +33,7 @@ export const openJobQueue = (endpoint: string): Promise<SqsQueue> =>
 /** Whoever runs `bake ami` where workers bake. */
 export async function makeAsker(options: BakeJobsOptions, queue: SqsQueue): Promise<AskMachineWorld & TestWorld> {
   const world = await makeBakeWorld(options)
-  return Object.assign(world, { project: 'shop', repository: options.dir, queue, base: async () => AMI })
+  return Object.assign(world, { project: 'shop', repository: options.dir, queue, manner: {}, base: async () => AMI })
 }
 
 export interface BakeWorker extends AsyncDisposable {

@@ -12,6 +12,7 @@ import { failed } from '../../src/errors.ts'
 import { isAlive, processStart } from '../../src/io/child-record.ts'
 import { Checkout } from '../../src/io/git.ts'
 import { DirectoryLedger } from '../../src/io/ledger-directory.ts'
+import { rebaseOverlay } from '../../src/io/qemu-img.ts'
 import { HttpRegistry } from '../../src/io/registry-http.ts'
 import { sha256 } from '../../src/names.ts'
 import { pushImage } from './registry-push.ts'
@@ -60,7 +61,7 @@ export interface TestWorld extends BakeWorld, AsyncDisposable {
 export async function makeBakeWorld({ dir, registry, leaseMs = 20_000, signal }: TestWorldOptions): Promise<TestWorld> {
   const checkout = await Checkout.open(dir)
   const stateDir = join(dir, '.bake')
-  const disks = diskShelf(stateDir)
+  const disks = diskShelf(stateDir, rebaseOverlay)
   const client = new HttpRegistry({ credentials: async () => undefined })
   const world: TestWorld = {
     baked: [],

@@ -1,4 +1,4 @@
-import { hash } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import { TAG } from '../../aws-tags.ts'
 import { BakeError, messageOf, unavailable } from '../../errors.ts'
 import { failpoint } from '../../failpoint.ts'
@@ -8,7 +8,7 @@ import type { Ec2Snapshots } from '../../io/ec2-snapshots.ts'
 import type { MachineEvent } from '../machine.ts'
 import type { ChangedBlocks } from './blocks.ts'
 import type { Pace } from './pace.ts'
-import { putPatiently } from './put-block.ts'
+import { patiently } from './patience.ts'
 
 /** A region's snapshot, upon which the blocks are put. */
 export interface ParentSnapshot {
@@ -23,9 +23,8 @@ export interface Upload {
   /** One per region. */
   parents: ParentSnapshot[]
   description: string
+  /** With the run's, so that what is left is found. */
   tags: Ec2Tags
-  /** Build id. */
-  run: string
 }
 
 export interface UploadWorld {
@@ -54,7 +53,7 @@ const IN_FLIGHT = 24
 export async function uploadBlocks(upload: Upload, world: UploadWorld): Promise<Uploaded> {
   await Promise.all(upload.parents.map((parent) => checkParent(parent, upload.changed, world)))
   await using undo = new AsyncDisposableStack()
-  const started = await all(upload.parents.map((parent) => start(parent, upload, 1, world, undo)))
+  const started = await all(upload.parents.map((parent) => start(parent, upload, world, undo)))
   await failpoint('direct-started')
   const digests = await putAll(started, upload.changed, world)
   await failpoint('direct-put')
@@ -106,16 +105,15 @@ interface Started {
 
 async function start(
   { region, id: parent }: ParentSnapshot,
-  { changed, description, tags, run }: Upload,
-  attempt: number,
+  { changed, description, tags }: Upload,
   world: UploadWorld,
   undo: AsyncDisposableStack,
 ): Promise<Started> {
   world.signal.throwIfAborted()
   const ebs = world.ebs(region)
-  const token = `${run}-${attempt}-${region}`
-  const begin = () => ebs.start({ volumeBytes: changed.diskBytes, parent, description, tags, token })
-  const id = await begin().catch((error: unknown) => {
+  // Of this start alone: a second upload in the same run is another snapshot, perhaps of another parent.
+  const asked = { volumeBytes: changed.diskBytes, parent, description, tags, token: randomUUID() }
+  const id = await ebs.start(asked).catch((error: unknown) => {
     if (!(error instanceof BakeError) || error.code !== 'ebs_missing') throw error
     throw unavailable('parent_missing', error.message, { ids: { snapshot: parent, region }, cause: error })
   })
@@ -136,7 +134,7 @@ async function putAll(targets: Started[], { indexes, read }: ChangedBlocks, { pa
     const digest = hash('sha256', data, 'buffer')
     digests[at] = digest
     const common = { index, data, checksum: digest.toString('base64'), progress: Math.floor((at / indexes.length) * 100) }
-    await all(puttings.map((to) => putPatiently({ ...common, snapshot: to.id }, to)))
+    await all(puttings.map((to) => patiently(() => to.ebs.putBlock({ ...common, snapshot: to.id }, stop), to)))
   }
   // Alone: while a new snapshot "doesn't exist" yet, one that asks is enough.
   if (indexes.length > 0) await put(0)
@@ -180,7 +178,7 @@ async function again(
   const text = `what EBS has of ${id} in ${region} is not what was sent (${messageOf(first)}): it is uploaded once more`
   world.tell({ type: 'note', level: 'warning', text, t: Date.now() })
   await removeOrNote(region, id, world)
-  const target = await start(parent, upload, 2, world, undo)
+  const target = await start(parent, upload, world, undo)
   try {
     await seal(target, await putAll([target], upload.changed, world), world)
     return target.id

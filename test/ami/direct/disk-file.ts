@@ -42,7 +42,11 @@ export async function openDiskFile(bytes: number): Promise<DiskFile> {
 }
 
 /** Blocks in which the disk differs from what a volume of the snapshot holds, put together by walking from the snapshot to its first ancestor. */
-export async function differences(store: EbsStore, at: { region: string; id: string }, disk: DiskFile): Promise<number[]> {
+export async function differences(
+  store: EbsStore,
+  at: { region: string; id: string },
+  disk: Pick<DiskFile, 'bytes' | 'read'>,
+): Promise<number[]> {
   const snapshot = store.get(at.region, at.id)!
   const hashOf = (index: number): string | undefined => {
     for (let each: typeof snapshot | undefined = snapshot; each !== undefined; ) {

@@ -41,7 +41,7 @@ const baseIn = async (region = EAST): Promise<ParentSnapshot> => ({ region, id: 
 const upload = (parents: ParentSnapshot[], indexes: number[], more: Partial<UploadWorld> = {}, disk_ = 'd1') => {
   const run = uniqueName('run')
   const tags = { 'bake:run': run, 'bake:project': 'shop', 'bake:disk': disk_ }
-  const asked: Upload = { changed: disk.changed(indexes), parents, description: 'shop v1', tags, run }
+  const asked: Upload = { changed: disk.changed(indexes), parents, description: 'shop v1', tags }
   return { run, done: uploadBlocks(asked, regions.world(more)) }
 }
 const kept = async ({ done }: ReturnType<typeof upload>) => {
@@ -91,10 +91,7 @@ test('the same blocks go to each region’s own parent, read once', async () => 
   }
   const counted = { ...changed, read }
   const tags = { 'bake:run': uniqueName('run'), 'bake:disk': 'd1' }
-  await using uploaded = await uploadBlocks(
-    { changed: counted, parents, description: 'x', tags, run: uniqueName('run') },
-    regions.world(),
-  )
+  await using uploaded = await uploadBlocks({ changed: counted, parents, description: 'x', tags }, regions.world())
   expect(reads.sort()).toEqual(indexes)
   for (const [region, id] of uploaded.snapshots) expect(await differences(world.gaps.store, { region, id }, disk)).toEqual([])
   uploaded.keep()

@@ -99,7 +99,7 @@ export interface Call {
 export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
   const unknown = new Set<string>()
   const looks = new Map<string, number>()
-  const tokens = new Map<string, { form: string; answer: Answer }>()
+  const tokens = new Map<string, { form: string; answer: Promise<Answer> }>()
   const gaps = {
     console: (() => '') as Ec2Gaps['console'],
     refuse: (() => undefined) as Ec2Gaps['refuse'],
@@ -161,8 +161,9 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
     const earlier = tokens.get(key)
     if (earlier !== undefined && earlier.form !== form.toString())
       return refusal('IdempotentParameterMismatch', 'The token was used with other parameters')
-    const made = earlier?.answer ?? (await send())
-    if (made.status === 200) tokens.set(key, { form: form.toString(), answer: made })
+    const made = earlier?.answer ?? send()
+    tokens.set(key, { form: form.toString(), answer: made })
+    if ((await made).status !== 200) tokens.delete(key)
     return made
   }
 

@@ -14,6 +14,8 @@ set -E
 trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 # Whether this is a machine that runs; else it is a disk in a chroot.
 live() { [ -d /run/systemd/system ]; }
+# What was written is on the disk; in a chroot on that alone, and not on all disks of whoever bakes.
+settle() { if live; then sync; else sync --file-system /; fi; }
 # What a machine must not pass on to those that are made from it: `clean` removes it, `scan` looks again.
 homes() {
   { cut -d : -f 6 /etc/passwd; printf '/root\n'; for home in /home/*; do echo "$home"; done; } | sort -u | while IFS= read -r home; do
@@ -80,9 +82,9 @@ for dir in /tmp /var/tmp; do
   find "$dir" -xdev -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.X*-unix' ! -name '.ICE-unix' -exec rm -rf -- {} +
 done
 
-# What was deleted needs no room, where the disk can be told.
-sync
-findmnt --raw --noheadings --output TARGET --types ext4,xfs,btrfs,f2fs,vfat | sort -u | while read -r target; do
+# What was deleted needs no room, where the disk can be told; BAKE_TRIMMED: it was told each time.
+settle
+[ -n "${BAKE_TRIMMED-}" ] || findmnt --raw --noheadings --output TARGET --types ext4,xfs,btrfs,f2fs,vfat | sort -u | while read -r target; do
   fstrim "$(printf '%b' "$target")" 2>/dev/null || true
 done
 phase 'clean end'

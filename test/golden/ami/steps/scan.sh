@@ -14,6 +14,8 @@ set -E
 trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 # Whether this is a machine that runs; else it is a disk in a chroot.
 live() { [ -d /run/systemd/system ]; }
+# What was written is on the disk; in a chroot on that alone, and not on all disks of whoever bakes.
+settle() { if live; then sync; else sync --file-system /; fi; }
 # What a machine must not pass on to those that are made from it: `clean` removes it, `scan` looks again.
 homes() {
   { cut -d : -f 6 /etc/passwd; printf '/root\n'; for home in /home/*; do echo "$home"; done; } | sort -u | while IFS= read -r home; do
@@ -66,24 +68,107 @@ disk_of_root() {
 }
 
 # secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece, in memory and past the page
-# cache: zeros, which most of a disk is, are told by dd as it reads, and would be one long line to grep.
+# cache: zeros, which most of a disk is, are told by dd as it reads, and would be one long line to grep. BAKE_RANGES names a file of lines OFFSET LENGTH,
+# ascending: what else is on the disk isn't looked at.
 secrets_on() {
   local disk=$1 piece=$((32 * 1048576)) size base offset match
   local LC_ALL=C
   # What was written is on the disk then, and what was read before is read anew.
-  sync
-  blockdev --flushbufs "$disk"
-  size=$(blockdev --getsize64 "$disk")
+  settle
+  if [ -b "$disk" ]; then
+    blockdev --flushbufs "$disk"
+    size=$(blockdev --getsize64 "$disk")
+  else
+    size=$(stat --dereference --format=%s "$disk")
+  fi
+  if [ -n "${BAKE_RANGES-}" ]; then
+    secrets_in_ranges
+    return
+  fi
   for ((base = 0; base < size; base += piece)); do
     # With the first of what the next one has as well: a secret may lie across.
     dd if="$disk" of="$work/piece" bs=1M skip=$((base / 1048576)) count=$((piece / 1048576 + 1)) iflag=direct conv=sparse status=none
     [ "$(stat --format=%b "$work/piece")" -gt 0 ] || continue
     while IFS=: read -r offset match; do
       [ "$offset" -ge "$piece" ] || ! secret_at $((base + offset)) "$match" || echo "$kind $needle $((base + offset))"
-    done < <({ grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
-        -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' -- "$work/piece" || true; })
+    done < <(suspects "$work/piece")
   done
   rm -f "$work/piece"
+}
+# suspects FILE: lines OFFSET:MATCH of what is in it and looks like a secret
+suspects() {
+  grep -aboE -e '-----BEGIN ([A-Z0-9]+ ){0,2}PRIVATE KEY( BLOCK)?-----' -e 'A[KS]IA[A-Z0-9]{16}' \
+    -e '"(auth|identitytoken|registrytoken)"[[:space:]]*:[[:space:]]*"[A-Za-z0-9+/=_.-]{8,}"' -- "$1" || true
+}
+# secrets_in_ranges: of what BAKE_RANGES names, by as many as there are processors
+secrets_in_ranges() {
+  local parts n=0 sum=0 start length
+  parts=$(nproc 2>/dev/null || echo 1)
+  rm -f "$work"/ranges-*
+  while read -r _ length; do sum=$((sum + length)); done <"$BAKE_RANGES"
+  local each=$((sum / parts + 1))
+  sum=0
+  while read -r start length; do
+    echo "$start $length" >>"$work/ranges-$((sum / each))"
+    sum=$((sum + length))
+  done <"$BAKE_RANGES"
+  for ((n = 0; n < parts; n++)); do
+    [ ! -e "$work/ranges-$n" ] || { secrets_in "$work/ranges-$n" "$work/piece-$n" >"$work/secrets-$n" && touch "$work/whole-$n"; } &
+  done
+  wait
+  for ((n = 0; n < parts; n++)); do
+    [ -e "$work/ranges-$n" ] || continue
+    [ -e "$work/whole-$n" ] || fail 'the disk could not be read'
+    cat "$work/secrets-$n"
+    rm -f "$work/ranges-$n" "$work/secrets-$n" "$work/whole-$n"
+  done
+}
+# secrets_in RANGES PIECE: with what lies around them: a secret may begin before what was written
+secrets_in() {
+  local around=65536 start length end from=0 to=0 filled=0 froms=() ats=()
+  local file=$2
+  : >"$file"
+  while read -r start length; do
+    # Whole 64 KiB: ranges that lie close to each other become one.
+    start=$((start / around * around - around)) end=$(((start + length + around - 1) / around * around + around))
+    [ "$start" -ge 0 ] || start=0
+    if [ "$start" -le "$to" ] && [ "$to" -gt 0 ]; then
+      [ "$end" -le "$to" ] || to=$end
+      continue
+    fi
+    take_range
+    from=$start to=$end
+  done <"$1"
+  take_range
+  tell_ranges
+  rm -f "$file"
+}
+# take_range: puts FROM to TO behind what is in the piece, and looks at it when that is enough
+take_range() {
+  local count
+  [ "$to" -le "$size" ] || to=$size
+  while [ "$from" -lt "$to" ]; do
+    count=$((to - from))
+    [ "$count" -le "$piece" ] || count=$piece
+    froms+=("$from") ats+=("$filled")
+    dd if="$disk" bs=1M iflag=direct,skip_bytes,count_bytes skip="$from" count="$count" status=none >>"$file"
+    # No line of what follows belongs to what is before it.
+    printf '\n' >>"$file"
+    filled=$((filled + count + 1))
+    [ "$filled" -lt "$piece" ] || tell_ranges
+    # What is left of a long one begins with the end of what was looked at.
+    if [ $((from + count)) -lt "$to" ]; then from=$((from + count - around)); else from=$to; fi
+  done
+}
+tell_ranges() {
+  local offset match n=0
+  while IFS=: read -r offset match; do
+    while [ $((n + 1)) -lt "${#ats[@]}" ] && [ "${ats[n + 1]}" -le "$offset" ]; do n=$((n + 1)); done
+    offset=$((froms[n] + offset - ats[n]))
+    ! secret_at "$offset" "$match" || echo "$kind $needle $offset"
+  done < <(suspects "$file")
+  : >"$file"
+  filled=0 froms=() ats=()
 }
 # bytes OFFSET COUNT: of the disk, as lines where NULs were
 bytes() { dd if="$disk" bs=4096 iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none | tr '\0' '\n' && echo .; }
@@ -160,7 +245,8 @@ new_of() {
 # file_systems DISK: where those that are on it are mounted
 file_systems() {
   local own target number source
-  own=$(cat "/sys/class/block/${1##*/}/dev" "/sys/class/block/${1##*/}"/*/dev 2>/dev/null || true)
+  # In a chroot a partition may be a block device of its own.
+  own=$(cat "/sys/class/block/${1##*/}/dev" "/sys/class/block/${1##*/}"/*/dev ${BAKE_PARTITION:+"/sys/class/block/${BAKE_PARTITION##*/}/dev"} 2>/dev/null || true)
   findmnt --raw --noheadings --output TARGET,MAJ:MIN,SOURCE --types ext2,ext3,ext4,xfs,btrfs,f2fs,vfat | while read -r target number source; do
     case $number in
       # btrfs has a device number of its own.
@@ -209,12 +295,12 @@ unchanged() {
 # explain DISK setup|scan: of lines KIND NEEDLE OFFSET those that must not be there, in words. What scan finds of keys in deleted files goes to $work/erase.
 explain() {
   local kind needle offset path what found
-  local -A told=()
+  local -A told=() content=()
   cat >"$work/found"
   [ -s "$work/found" ] || return 0
   cut -d ' ' -f 2 "$work/found" | sort -u >"$work/needles"
   file_systems "$1" | while IFS= read -r path; do find "$path" -xdev -type f -size +15c -print0; done |
-    { xargs -0 -r grep -lsaF -f "$work/needles" -- || true; } >"$work/files"
+    { xargs -0 -r -P "$(nproc 2>/dev/null || echo 1)" -n 500 grep -lsaF -f "$work/needles" -- || true; } >"$work/files"
   while read -r kind needle offset; do
     if [ -n "${told[$kind $needle]-}" ]; then
       # It is there more than once: each place is erased.
@@ -231,7 +317,9 @@ explain() {
     while IFS= read -r path; do
       grep -qsaF -e "$needle" -- "$path" || continue
       found=yes
-      is_content "$path" "$2" || echo "$what is in $path"
+      # Asking a package manager takes long, and one file may hold many.
+      [ -n "${content[$path]-}" ] || { if is_content "$path" "$2"; then content[$path]=yes; else content[$path]=no; fi; }
+      [ "${content[$path]}" = yes ] || echo "$what is in $path"
     done <"$work/files"
     [ "$found" = no ] || continue
     if [ "$2" = scan ] && [ "$kind" = private-key ]; then
@@ -266,7 +354,7 @@ if [ ! -s "$bad" ] && [ -s "$work/erase" ]; then
     # To the last block, and not only in the page cache.
     dd if=/dev/zero of="$path/.bake-zero" bs=4M status=none 2>/dev/null || true
     dd if=/dev/zero of="$path/.bake-zero" bs=4k oflag=append conv=notrunc status=none 2>/dev/null || true
-    sync
+    settle
     # xfs keeps blocks for itself that no file can have: while it is full nothing else takes them, and what is in no file is overwritten where it lies.
     if [ "$(stat --file-system --format=%T "$path")" = xfs ]; then
       block=/sys/class/block/$(basename "$(readlink -f "$(findmnt --noheadings --output SOURCE --target "$path" | tail -n 1)")")
@@ -281,7 +369,7 @@ if [ ! -s "$bad" ] && [ -s "$work/erase" ]; then
     rm -f "$path/.bake-zero"
     [ -z "$kept" ] || echo "$kept" >"$reserved"
   done
-  blockdev --flushbufs "$disk"
+  [ ! -b "$disk" ] || blockdev --flushbufs "$disk"
   while read -r _ needle offset; do
     text=$(bytes "$offset" 4096)
     [[ $text != *"$needle"* ]] || echo "a private key is on $disk at byte $offset, in no file, and can't be erased"

@@ -1,9 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BakeError } from '../../errors.ts'
-import type { Ebs } from '../../io/ebs.ts'
 import type { Pace } from './pace.ts'
-
-type Put = Parameters<Ebs['putBlock']>[0]
 
 /** "Snapshot does not exist" was seen for up to two minutes after StartSnapshot. */
 const UNSEEN_MS = 150_000
@@ -15,28 +12,27 @@ const FIRST_PAUSE_MS = 200
 /** Nothing at all was taken for so long. */
 const REFUSED_MS = 5 * 60_000
 
-/** A snapshot that blocks are put into. */
-export interface Putting {
-  ebs: Pick<Ebs, 'putBlock'>
+/** What calls about the blocks of one snapshot share. */
+export interface Patience {
   pace: Pace
-  /** When the snapshot was begun, and the last put went well, monotonic ms. */
+  /** When the snapshot was begun, and the last call went well, monotonic ms. */
   startedAt: number
   wentAt: number
   signal: AbortSignal
 }
 
 /**
- * Puts one block, as often as it takes. All that is refused for the rate slows everything that shares the pace down; what isn't seen yet is waited for. Throws what
- * EBS said last.
+ * Asks about one block, as often as it takes. All that is refused for the rate slows everything that shares the pace down; what isn't seen yet is waited for. Throws
+ * what EBS said last.
  */
-export async function putPatiently(put: Put, to: Putting): Promise<void> {
+export async function patiently<T>(call: () => Promise<T>, to: Patience): Promise<T> {
   for (let [attempt, pauseMs, unseenMs] = [1, FIRST_PAUSE_MS, UNSEEN_PAUSE_MS]; ; ) {
     await to.pace.turn(to.signal)
     try {
-      await to.ebs.putBlock(put, to.signal)
+      const answer = await call()
       to.pace.went()
       to.wentAt = performance.now()
-      return
+      return answer
     } catch (error) {
       to.signal.throwIfAborted()
       const code = error instanceof BakeError ? error.code : ''

@@ -1,0 +1,126 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { closeSync, openSync, readFileSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { baseDisk } from '../test/support/base-disk.ts'
+import { BASE_IMAGE, median, Project, ROOT, round, say, timed } from './support.ts'
+
+interface Baked {
+  status: 'baked' | 'found'
+  baker: string
+  image: { path: string }
+}
+const GB = 1000 ** 3
+const MIB = 1024 ** 2
+/** Where `bake base` begins its one partition. */
+const OFFSET = MIB
+
+/**
+ * The direct baker on one machine, whole commands without the proof: one line changed since the last bake with the page cache dropped; the first bake onto a
+ * bare base against what the engine takes by itself for pulling the same images onto a plain copy of it; how the cost grows with the change and with the
+ * disk. BAKE_BENCH_GROWTH=1 leaves out all but the smallest of that.
+ */
+export default async function direct(runs = 5): Promise<object> {
+  say('the base disk, unless it is there')
+  const { disk } = await baseDisk()
+  const first = firstBake(disk, Math.max(1, Math.min(3, runs)))
+  const line = lineChanged(disk, runs)
+  return { runs, ...line, ...first, growth: growth(disk) }
+}
+
+function bake(project: Project, release: string): { baked: Baked; blocks: number; ms: number } {
+  project.git('tag', release)
+  project.bake('image')
+  // A disk file is read once, and what it is remembered.
+  project.bake('ami', '--release', release, '--no-verify', '--dry-run')
+  // What is in memory of the last run isn't there on another day.
+  execFileSync('sync')
+  writeFileSync('/proc/sys/vm/drop_caches', '3')
+  const { stdout, stderr, ms } = project.bake('ami', '--release', release, '--no-verify', '--json')
+  const baked = JSON.parse(stdout) as Baked
+  if (baked.status !== 'baked' || baked.baker !== 'direct') throw new Error(`not baked directly: ${stdout}\n${stderr}`)
+  return { baked, blocks: Number(/(\d+) blocks changed/.exec(stderr)?.[1]), ms }
+}
+
+function lineChanged(disk: string, runs: number): object {
+  using project = new Project(app(disk))
+  bake(project, 'v0')
+  const samples = Array.from({ length: runs }, (_, n) => {
+    project.write({ 'web/index.html': `line ${n} of ${Date.now()}\n` })
+    project.commit(`line ${n}`)
+    return bake(project, `v${n + 1}`)
+  })
+  const [line_ms, line_blocks] = [median(samples.map(({ ms }) => ms)), median(samples.map(({ blocks }) => blocks))]
+  say(`one line changed: ${Math.round(line_ms)} ms (bar 5000), ${line_blocks} blocks (bar 100)`)
+  return { line_ms: round(line_ms), line_blocks }
+}
+
+function firstBake(disk: string, runs: number): object {
+  const samples = Array.from({ length: runs }, () => {
+    using project = new Project(app(disk))
+    const { ms } = bake(project, 'v0')
+    const copy = join(project.dir, '.bake/alone.raw')
+    timed('cp', ['--sparse=always', disk, copy])
+    const port = /:(\d+)/.exec(project.host.registry)![1]!
+    const image = project.bake('image').stdout.trim()
+    writeFileSync('/proc/sys/vm/drop_caches', '3')
+    const alone = Number(timed('bash', [join(ROOT, 'bench/engine-alone.sh'), copy, String(OFFSET), port, image]).stdout)
+    return { ms, alone }
+  })
+  const [first_ms, engine_first_ms] = [median(samples.map(({ ms }) => ms)), median(samples.map(({ alone }) => alone))]
+  say(
+    `the first bake: ${Math.round(first_ms)} ms (bar ${Math.round(1.2 * engine_first_ms + 5000)}), the engine alone ${Math.round(engine_first_ms)} ms`,
+  )
+  return { first_ms: round(first_ms), engine_first_ms: round(engine_first_ms) }
+}
+
+/** Each on a lineage of its own: the first bake isn't counted. */
+function growth(disk: string): object[] {
+  const all = process.env.BAKE_BENCH_GROWTH !== '1'
+  const changes: [gb: number, mib: number][] = all
+    ? [...[1, 10, 100, 1000].map((mib): [number, number] => [8, mib]), ...[3, 8, 30].map((gb): [number, number] => [gb, 10])]
+    : [[8, 1]]
+  return changes.map(([gb, mib]) => {
+    using project = new Project(app('base.raw'))
+    const base = join(project.dir, 'base.raw')
+    timed('cp', ['--sparse=always', disk, base])
+    grow(base, gb)
+    bake(project, 'v0')
+    project.write({ 'web/blob': randomBytes(mib * MIB) })
+    project.commit('more')
+    const { ms, blocks } = bake(project, 'v1')
+    say(`${mib} MiB changed on a disk of ${gb} GB: ${Math.round(ms)} ms, ${blocks} blocks`)
+    return { disk_gb: gb, changed_mib: mib, ms: round(ms), blocks }
+  })
+}
+
+/** As cloud-init does at a first boot: the disk, its partition and the file system on it. `bake base` made 4 GiB: 3 GB is that. */
+function grow(path: string, gb: number): void {
+  const bytes = Math.floor((gb * GB) / MIB) * MIB
+  if (bytes <= statSync(path).size) return
+  truncateSync(path, bytes)
+  const device = `${path}?offset=${OFFSET}`
+  spawnSync('e2fsck', ['-fp', device])
+  timed('resize2fs', [device, `${(bytes - OFFSET) / 1024}K`])
+  const sectors = Buffer.alloc(4)
+  sectors.writeUInt32LE((bytes - OFFSET) / 512)
+  const file = openSync(path, 'r+')
+  // The first entry's length: https://en.wikipedia.org/wiki/Master_boot_record#Partition_table_entries
+  writeSync(file, sectors, 0, 4, 446 + 12)
+  closeSync(file)
+}
+
+/** A service of the example base's shape: Debian below, an application's files on top. */
+const app = (disk: string): Record<string, string | Buffer> => ({
+  'bake.yaml': `project: bench
+images:
+  web: { context: web }
+machine:
+  base: { disk: ${disk} }
+  services:
+    web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 3m } }
+`,
+  'web/Dockerfile': `FROM ${BASE_IMAGE}\nCOPY --chmod=755 busybox /bin/busybox\nCOPY . /www/\nCMD ["/bin/busybox", "httpd", "-f", "-p", "3000", "-h", "/www"]\n`,
+  'web/busybox': readFileSync('/bin/busybox'),
+  'web/index.html': 'a line\n',
+})

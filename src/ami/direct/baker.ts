@@ -1,0 +1,107 @@
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { BakeError } from '../../errors.ts'
+import { failpoint } from '../../failpoint.ts'
+import type { Baked, BakeRun, Baker, MachinePlan } from '../machine.ts'
+import { bakeDirect, type DirectWorld, type PreparedDisk } from './bake.ts'
+import { BLOCK_BYTES } from './blocks.ts'
+import { type Means, unfitMachine } from './fit.ts'
+import { type Head, type LineageId, lineageOf, promote } from './lineage.ts'
+
+export interface DirectBakerWorld extends DirectWorld {
+  /** What this machine has for it. */
+  means(): Means
+  /** Who bakes what can't be baked so. */
+  packer(): Promise<Baker>
+  version: string
+  /** --explain */
+  explain: boolean
+}
+
+/** In the run's directory: what becomes the lineage's last disk once it is published. */
+const NEXT = 'next.json'
+const NEXT_HASHES = 'next.sha256'
+
+type Next = { lineage: LineageId; head: Omit<Head, 'hashes' | 'file'> }
+
+/**
+ * Disks of this machine by changing the last one, without a virtual machine. `wanted`: machine.baker says so; else it is the default. What this machine or the
+ * disk isn't fit for Packer bakes, which is said.
+ */
+export function directDiskBaker(world: DirectBakerWorld): Baker {
+  let name: Baker['name'] = 'direct'
+  const other = async (reason: string, tell?: BakeRun['tell']): Promise<Baker> => {
+    name = 'packer'
+    tell?.({ type: 'note', level: 'warning', text: `Packer bakes, slowly: ${reason}`, t: Date.now() })
+    return world.packer()
+  }
+  const unfit = ({ architecture }: Pick<MachinePlan, 'architecture'>) => unfitMachine(world.means(), architecture)
+  return {
+    get name() {
+      return name
+    },
+    async prevalidate(plan, signal) {
+      const reason = unfit(plan)
+      if (reason === undefined) return
+      const packer = await other(reason)
+      await packer.available?.(signal)
+      await packer.prevalidate(plan, signal)
+    },
+    async bake(plan, run) {
+      const reason = unfit(plan)
+      if (reason !== undefined) return (await other(reason, run.tell)).bake(plan, run)
+      try {
+        return await bakeDisk(plan, run, world)
+      } catch (error) {
+        if (!(error instanceof BakeError && error.code === 'direct_unfit')) throw error
+        const packer = await other(error.message, run.tell)
+        await packer.available?.(run.signal)
+        await packer.prevalidate(plan, run.signal)
+        const dir = join(run.dir, 'packer')
+        await mkdir(dir)
+        return packer.bake(plan, { ...run, dir })
+      }
+    },
+    async published(kept, run) {
+      if (name === 'direct' && kept.kind === 'disk') await becomeLast(kept.path, run, world)
+    },
+  }
+}
+
+async function bakeDisk(plan: MachinePlan, run: BakeRun, world: DirectBakerWorld): Promise<Baked> {
+  const { base } = plan
+  if (base.kind !== 'disk') throw new Error('an AMI is baked on AWS')
+  const lineage = lineageOf(plan, world.version)
+  await using disk = await bakeDirect({ plan, lineage, base, run, explain: world.explain }, world)
+  tellChange(disk, run)
+  for (const text of disk.explained ?? []) run.tell({ type: 'note', level: 'info', text, t: Date.now() })
+  await writeFile(join(run.dir, NEXT), JSON.stringify({ lineage, head: headOf(disk, plan, run) } satisfies Next))
+  await writeFile(join(run.dir, NEXT_HASHES), disk.hashes)
+  return { kind: 'disk', path: disk.path, format: 'qcow2', sizeBytes: (await stat(disk.path)).size }
+}
+
+function tellChange({ changed: { indexes } }: PreparedDisk, run: BakeRun): void {
+  const mib = (indexes.length * BLOCK_BYTES) / 1024 ** 2
+  run.tell({ type: 'note', level: 'info', text: `${indexes.length} blocks changed (${mib} MiB)`, t: Date.now() })
+}
+
+function headOf({ parent, changed }: PreparedDisk, plan: MachinePlan, run: BakeRun): Next['head'] {
+  const blocks = changed.indexes.length
+  return {
+    version: 1,
+    generation: parent.generation + 1,
+    diskBytes: changed.diskBytes,
+    firstBlocks: parent.head?.firstBlocks ?? blocks,
+    allBlocks: (parent.head?.allBlocks ?? 0) + blocks,
+    release: plan.release.name,
+    build: run.id,
+    snapshots: {},
+  }
+}
+
+async function becomeLast(path: string, run: BakeRun, { stateDir }: DirectBakerWorld): Promise<void> {
+  const { lineage, head } = JSON.parse(await readFile(join(run.dir, NEXT), 'utf8')) as Next
+  await failpoint('direct-published')
+  await promote(stateDir, lineage, { ...head, file: relative(stateDir, path) }, await readFile(join(run.dir, NEXT_HASHES)))
+  await failpoint('direct-promoted')
+}

@@ -1,0 +1,90 @@
+import { readFile, rename, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { z } from 'zod'
+import { failpoint } from '../../failpoint.ts'
+import type { Ledger } from '../../io/ledger.ts'
+import { keys, sha256 } from '../../names.ts'
+import { backingOf } from '../../qcow2.ts'
+import type { BakeRun, MachinePlan } from '../machine.ts'
+import type { Rebase } from '../shelf-disk.ts'
+import type { PreparedDisk } from './bake.ts'
+import { type Head, LINEAGES, type LineageId, promote } from './lineage.ts'
+
+export interface KeptWorld {
+  /** Absolute. */
+  stateDir: string
+  ledger: Ledger
+  rebase: Rebase
+  /** Who bakes: names this worker's disks in the ledger. */
+  by: string
+}
+
+/** In the run's directory: what becomes the lineage's last disk once it is published. */
+const NEXT = 'next.json'
+const NEXT_HASHES = 'next.sha256'
+
+interface Next {
+  lineage: LineageId
+  /** Of the disk, from the run's directory. */
+  disk: string
+  head: Omit<Head, 'hashes' | 'file'>
+}
+
+/** What a worker's next bake builds upon: `bake prune` leaves it. */
+const parentsSchema = z.object({
+  version: z.literal(1),
+  by: z.string(),
+  at: z.number(),
+  /** Snapshot id by region. */
+  snapshots: z.record(z.string(), z.string()),
+})
+
+/** A worker that baked nothing for so long has no say any more: its next bake begins with the base. */
+const KEPT_MS = 30 * 24 * 3600 * 1000
+
+/** Until it is published nothing is built upon it. */
+export async function rememberDisk(
+  { path, parent, changed, hashes }: PreparedDisk,
+  lineage: LineageId,
+  snapshots: ReadonlyMap<string, string>,
+  plan: MachinePlan,
+  { id, dir }: Pick<BakeRun, 'id' | 'dir'>,
+): Promise<void> {
+  const blocks = changed.indexes.length
+  const head: Next['head'] = {
+    version: 1,
+    generation: parent.generation + 1,
+    diskBytes: changed.diskBytes,
+    firstBlocks: parent.head?.firstBlocks ?? blocks,
+    allBlocks: (parent.head?.allBlocks ?? 0) + blocks,
+    release: plan.release.name,
+    build: id,
+    snapshots: Object.fromEntries(snapshots),
+  }
+  await writeFile(join(dir, NEXT_HASHES), hashes)
+  await writeFile(join(dir, NEXT), JSON.stringify({ lineage, disk: relative(dir, path), head } satisfies Next))
+}
+
+/** The disk of a run that is published is what the next one is made from, on this worker. */
+export async function keepDisk(run: BakeRun, { stateDir, ledger, rebase, by }: KeptWorld): Promise<void> {
+  const { lineage, disk, head } = JSON.parse(await readFile(join(run.dir, NEXT), 'utf8')) as Next
+  const from = join(run.dir, disk)
+  const dir = join(stateDir, LINEAGES, lineage.base)
+  const to = join(dir, `${lineage.key}-${head.build}.qcow2`)
+  const backing = await backingOf(from)
+  if (backing !== undefined) await rebase(from, relative(dir, backing))
+  await failpoint('direct-published')
+  await rename(from, to)
+  const name = sha256(`${by} ${stateDir} ${lineage.base} ${lineage.key}`).slice(0, 16)
+  // First: what the ledger names too much costs a little, too little a bake from the base.
+  await ledger.put(keys.parents(name), { version: 1, by, at: Date.now(), snapshots: head.snapshots })
+  await promote(stateDir, lineage, { ...head, file: relative(stateDir, to) }, await readFile(join(run.dir, NEXT_HASHES)))
+  await failpoint('direct-promoted')
+}
+
+/** Ids of snapshots that workers' next bakes are put upon. */
+export async function parentSnapshots(ledger: Pick<Ledger, 'list' | 'get'>, now: number): Promise<ReadonlySet<string>> {
+  const found = await ledger.list(keys.parents(''))
+  const read = await Promise.all(found.map(async (key) => parentsSchema.safeParse(await ledger.get(key).catch(() => undefined))))
+  return new Set(read.flatMap((each) => (each.success && now - each.data.at < KEPT_MS ? Object.values(each.data.snapshots) : [])))
+}

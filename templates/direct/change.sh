@@ -1,0 +1,207 @@
+#!/bin/bash
+# Changes a disk as a release wants it, in a chroot on it, with the disk's own engine: change.sh DIR ROOTS MODE explain|quiet [PORT…]
+# DIR holds disk.qcow2, which is written, and kit/, the steps and what they need. ROOTS are the places where the root file system may lie, TYPE:OFFSET:LENGTH
+# with commas between them, ext4 or xfs, in bytes; the first one with a system on it is taken.
+# MODE is first, when nothing of bake's is on the disk, or next. With explain, DIR/extents says where files lie that were changed. PORTs of this machine's loopback are the same in there.
+# Run as root, in mount and process namespaces of its own: whatever ends it takes mounts, loop devices, engine and network along. Prints
+# `bake-phase: <name> begin|end` as it goes, `bake: <reason>` when a step fails, and `bake-unfit: <reason>`, with exit code 3, when the disk can't be changed so.
+set -euo pipefail
+
+if [ "${1:-}" != --inside ]; then
+  exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- bash "$0" --inside "$@"
+fi
+dir=$2 roots=$3 mode=$4 explain=$5
+shift 5
+ports=("$@")
+root=$dir/root raw=$dir/disk.raw net=$dir/net
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+phase() {
+  [ -z "${running:-}" ] || echo "bake-phase: $running end"
+  running=${1:-}
+  [ -z "$running" ] || echo "bake-phase: $running begin"
+}
+unfit() {
+  echo "bake-unfit: $*"
+  exit 3
+}
+# until_there SECONDS PID COMMAND…: whether COMMAND succeeds while PID runs
+until_there() {
+  local left=$(($1 * 100)) pid=$2
+  shift 2
+  until "$@"; do
+    left=$((left - 1))
+    [ "$left" -gt 0 ] && kill -0 "$pid" 2>/dev/null || return 1
+    sleep 0.01
+  done
+}
+
+phase mount
+mkdir -p "$root"
+: >"$raw"
+: >"$net"
+# --- The network: of its own, because an engine in this machine's would change its bridge and its rules. ---
+unshare --net="$net" true
+inside() { nsenter --net="$net" -- "$@"; }
+loopback=()
+[ "${#ports[@]}" -gt 0 ] || loopback=(--disable-host-loopback)
+slirp4netns --configure --mtu=65520 "${loopback[@]}" --netns-type=path "$net" tap0 >"$dir/network.log" 2>&1 &
+network=$!
+
+# --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. No flush waits for this machine's
+# disk: whoever keeps the file does. ---
+qemu-storage-daemon --blockdev "{\"node-name\":\"disk\",\"driver\":\"qcow2\",\"discard\":\"unmap\",\"detect-zeroes\":\"unmap\",\"cache\":{\"no-flush\":true},\"file\":{\"driver\":\"file\",\"filename\":\"$dir/disk.qcow2\",\"cache\":{\"no-flush\":true}}}" \
+  --export "type=fuse,id=raw,node-name=disk,mountpoint=$raw,writable=on,allow-other=off" >"$dir/daemon.log" 2>&1 &
+daemon=$!
+exported() { grep -qF -e " $raw " /proc/self/mountinfo; }
+until_there 30 "$daemon" exported || unfit "qemu-storage-daemon doesn't show the disk: $(tail -n 1 "$dir/daemon.log")"
+
+# What is deleted is trimmed at once, so that only what changes is looked at. By offset: the kernels of some machines know no partition tables.
+said='there is no system on its file systems'
+for place in ${roots//,/ }; do
+  IFS=: read -r type offset length <<<"$place"
+  options=noatime,discard
+  case $type in
+    ext4) options+=,noinit_itable ;;
+    xfs) options+=,nouuid ;;
+  esac
+  # A loop device that mount makes is gone with the mount.
+  if ! why=$(mount -t "$type" -o "loop,offset=$offset,sizelimit=$length,$options" "$raw" "$root" 2>&1); then
+    said="this kernel doesn't mount its $type: ${why##*: }"
+    continue
+  fi
+  [ ! -x "$root/usr/bin/env" ] || [ ! -x "$root/bin/bash" ] || break
+  umount "$root"
+done
+mountpoint --quiet "$root" || unfit "$said"
+: >"$dir/mounted"
+# What takes longest is reading the engine's programs: in large pieces, and before they are started.
+findmnt --raw --noheadings --output TARGET,MAJ:MIN | while read -r target number; do
+  case $target in "$raw" | "$root") echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true ;; esac
+done
+for name in dockerd containerd docker; do
+  for bin in "$root"/usr/sbin "$root"/usr/bin "$root"/usr/local/bin; do [ ! -f "$bin/$name" ] || cat "$bin/$name" >/dev/null & done
+done
+partition=$(findmnt --noheadings --output SOURCE --target "$root")
+
+while read -r _ where fs _; do
+  case $fs in ext[234] | xfs | btrfs | f2fs) ;; *) continue ;; esac
+  case $where in / | /boot | /boot/*) ;; *) unfit "$where is on a file system of its own" ;; esac
+done < <(grep -v '^[[:space:]]*#' "$root/etc/fstab" 2>/dev/null || true)
+! grep -qsE '^SELINUX=enforcing' "$root/etc/selinux/config" || unfit 'SELinux enforces there, and this kernel gives files no labels'
+
+mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+for node in null zero full random urandom tty "${partition##*/}"; do cp -a "/dev/$node" "$root/dev/"; done
+: >"$root/dev/bake-disk"
+mount --bind "$raw" "$root/dev/bake-disk"
+ln -s /proc/self/fd "$root/dev/fd"
+for n in 0 1 2; do ln -s "fd/$n" "$root/dev/std$(cut -d ' ' -f $((n + 1)) <<<'in out err')"; done
+mkdir -p "$root/dev/shm" "$root/dev/pts" "$root/run/lock"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts" && ln -s pts/ptmx "$root/dev/ptmx"
+cp -rL "$dir/kit" "$root/run/bake-bake"
+# Names are asked of the network's own server; the disk's file stays as it is.
+resolv=$root/etc/resolv.conf
+if [ -L "$resolv" ]; then
+  target=$(readlink "$resolv")
+  case $target in ../run/* | ../../run/* | /run/*) resolv=$root/run/${target#*run/} ;; esac
+  mkdir -p "$(dirname "$resolv")"
+  [ -L "$resolv" ] || echo 'nameserver 10.0.2.3' >"$resolv"
+elif [ -f "$resolv" ]; then
+  echo 'nameserver 10.0.2.3' >"$dir/resolv.conf"
+  mount --bind "$dir/resolv.conf" "$resolv"
+fi
+
+connected() { [ "$(inside cat /sys/class/net/tap0/operstate 2>/dev/null)" = unknown ] || grep -q 'received tapfd' "$dir/network.log"; }
+until_there 10 "$network" connected || unfit "slirp4netns doesn't start: $(tail -n 1 "$dir/network.log")"
+echo 1 | inside tee /proc/sys/net/ipv4/conf/all/route_localnet >/dev/null
+for port in "${ports[@]}"; do
+  inside iptables -w -t nat -A OUTPUT -d 127.0.0.0/8 -p tcp --dport "$port" -j DNAT --to-destination "10.0.2.2:$port"
+done
+[ "${#ports[@]}" = 0 ] || inside iptables -w -t nat -A POSTROUTING -d 10.0.2.2 -j MASQUERADE
+# Whoever runs here isn't asked who it is: instance metadata is another machine's.
+inside iptables -w -A OUTPUT -d 169.254.0.0/16 -j REJECT
+
+phase engine
+chrooted=(
+  nsenter --net="$net" -- chroot "$root" /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+  BAKE_DISK=/dev/bake-disk BAKE_PARTITION="$partition"
+)
+"${chrooted[@]}" /bin/bash -c 'command -v dockerd && command -v docker' >/dev/null || unfit 'it has no Docker Engine'
+# A flag and the same setting in daemon.json exclude each other.
+settings=$root/etc/docker/daemon.json
+flags=(--iptables=false --ip6tables=false --bridge=none --containerd=/run/containerd/containerd.sock)
+for name in iptables ip6tables bridge containerd; do
+  ! grep -qsF -e "\"$name\"" "$settings" || for n in "${!flags[@]}"; do [[ ${flags[n]} != --$name=* ]] || unset "flags[n]"; done
+done
+! grep -qsE -- '--(data-root|graph)\b' "$root"/{etc,usr/lib,lib}/systemd/system/docker.service{,.d/*.conf} "$root"/etc/{default,sysconfig}/docker ||
+  unfit "its engine's data root is a flag of its unit"
+engine=() containerd=()
+if "${chrooted[@]}" /bin/bash -c 'command -v containerd' >/dev/null; then
+  "${chrooted[@]}" containerd >"$dir/containerd.log" 2>&1 &
+  containerd=($!)
+  there() { [ -S "$root/run/containerd/containerd.sock" ]; }
+  until_there 30 "${containerd[0]}" there || unfit "its containerd doesn't start: $(tail -n 1 "$dir/containerd.log")"
+fi
+"${chrooted[@]}" dockerd "${flags[@]}" >"$dir/engine.log" 2>&1 &
+engine=($!)
+there() { grep -qF 'API listen on' "$dir/engine.log"; }
+until_there 60 "${engine[0]}" there ||
+  unfit "its engine doesn't start in a chroot: $(grep -v 'level=info' "$dir/engine.log" | tail -n 1)"
+
+phase
+# What was done to the disk is in its file then, also when a step failed and somebody wants to look into it.
+close() {
+  local pid
+  for pid in "${engine[@]}" "${containerd[@]}"; do
+    kill -TERM "$pid" 2>/dev/null || true
+    wait "$pid" || true
+  done
+  umount --recursive "$root"
+  kill -TERM "$daemon"
+  wait "$daemon" || true
+}
+step() {
+  "${chrooted[@]}" "${@:2}" /bin/bash -euo pipefail "/run/bake-bake/steps/$1.sh" </dev/null && return
+  close || true
+  exit 1
+}
+for name in prepare images install setup rehearse; do
+  if [ "$name" = setup ] && [ "$mode" = next ]; then continue; fi
+  step "$name"
+done
+
+phase stop
+kill -TERM "${engine[@]}"
+wait "${engine[@]}" || true
+[ "${#containerd[@]}" = 0 ] || { kill -TERM "${containerd[@]}"; wait "${containerd[@]}" || true; }
+engine=() containerd=()
+phase
+
+# What is on the disk; later, what was written to it now. Nothing that reads as zeros.
+ranges() {
+  sync --file-system "$root"
+  blockdev --flushbufs "$partition"
+  qemu-img map -U --output=json "$dir/disk.qcow2" | { if [ "$mode" = next ]; then grep '"depth": 0,'; else cat; fi; } |
+    sed -n -E 's/^.*"start": ([0-9]+), "length": ([0-9]+), .*"data": true.*$/\1 \2/p' >"$root/run/bake-bake/ranges"
+}
+if [ "$mode" = next ]; then step clean BAKE_TRIMMED=yes; else step clean; fi
+ranges
+# It has to lie on this machine's disk in the end: in the meantime it can begin to.
+sync --data "$dir/disk.qcow2" 2>/dev/null &
+step scan BAKE_RANGES=/run/bake-bake/ranges
+
+if [ "$explain" = explain ]; then
+  phase explain
+  echo "offset $offset" >"$dir/extents"
+  { find "$root" -xdev \( -type f -o -type d \) -newercm "$dir/mounted" -print0 | xargs -0 -r filefrag -v -b512 2>/dev/null || true; } |
+    sed -e "s,^File size of $root,File size of ," >>"$dir/extents"
+fi
+
+phase unmount
+close
+phase

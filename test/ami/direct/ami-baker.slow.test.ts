@@ -1,0 +1,377 @@
+import { execFileSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { globSync } from 'node:fs'
+import { mkdir, mkdtemp, open, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import {
+  DeleteSnapshotCommand,
+  DeregisterImageCommand,
+  DescribeImagesCommand,
+  DescribeSnapshotsCommand,
+} from '@aws-sdk/client-ec2'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type DirectAmiWorld, directAmiBaker } from '../../../src/ami/direct/ami-baker.ts'
+import { baseSnapshot } from '../../../src/ami/direct/base-snapshots.ts'
+import { BLOCK_BYTES } from '../../../src/ami/direct/blocks.ts'
+import { parentSnapshots } from '../../../src/ami/direct/kept.ts'
+import type { Baked, BakeRun, Baker, MachinePlan } from '../../../src/ami/machine.ts'
+import { openLayers } from '../../../src/io/disk-layers.ts'
+import { Ec2 } from '../../../src/io/ec2.ts'
+import { Ec2Images } from '../../../src/io/ec2-images.ts'
+import { DirectoryLedger } from '../../../src/io/ledger-directory.ts'
+import { createOverlay, rebaseOverlay } from '../../../src/io/qemu-img.ts'
+import { newBuildId } from '../../../src/names.ts'
+import { amiPlan } from '../../support/aws-plan.ts'
+import { startEc2, type TestEc2 } from '../../support/ec2.ts'
+import { MOTO_REGION as EAST } from '../../support/moto.ts'
+import { type TestRegions, testRegions } from './aws.ts'
+import { differences, openDiskFile } from './disk-file.ts'
+
+/** All of it but what runs on the disk: blocks are written into the overlay in its place. */
+
+const WEST = 'eu-west-1'
+const GIB = 2 ** 30
+let world: TestEc2
+let regions: TestRegions
+let dir: string
+let ledger: DirectoryLedger
+let base: { id: string; snapshot: string }
+/** What the next bake writes: index → byte. */
+let writes: Map<number, number>
+let proofs: { path: string; images: number }[]
+
+beforeAll(async () => {
+  world = await startEc2()
+  regions = testRegions()
+}, 180_000)
+afterAll(async () => {
+  await regions?.[Symbol.asyncDispose]()
+  await world?.[Symbol.asyncDispose]()
+})
+beforeEach(async () => {
+  world.ebs.fault = () => undefined
+  world.ebs.denied.clear()
+  world.gaps.denied.clear()
+  world.gaps.store.encryptedByDefault.clear()
+  world.gaps.changes.length = 0
+  regions.told.length = 0
+  proofs = []
+  dir = await mkdtemp(join(tmpdir(), 'bake-ami-baker-'))
+  ledger = new DirectoryLedger(join(dir, 'ledger'))
+  base = await makeBase()
+  return () => rm(dir, { recursive: true })
+})
+
+const BASE_BLOCKS = [0, 1, 30, 2047]
+async function makeBase(more: { encrypted?: boolean; ownerId?: string } = {}) {
+  const made = await world.makeImage()
+  const blocks = new Map(BASE_BLOCKS.map((index) => [index, Buffer.alloc(BLOCK_BYTES, randomInt(1, 256))]))
+  await world.gaps.store.fill(EAST, made.snapshot, { volumeGib: 1, blocks, ...more })
+  return made
+}
+
+const imagesOf = new Map<string, Ec2Images>()
+const images = (region: string) => {
+  const found = imagesOf.get(region) ?? new Ec2Images(new Ec2(region), { pollMs: 5 })
+  imagesOf.set(region, found)
+  return found
+}
+const packer: Baker = {
+  name: 'packer',
+  prevalidate: async () => {},
+  bake: async () => ({ kind: 'ami', region: EAST, id: 'ami-packer', snapshots: [] }),
+}
+const baker = (more: Partial<DirectAmiWorld> = {}) =>
+  directAmiBaker({
+    ...{ stateDir: dir, ledger, version: '1', by: 'worker-1', pace: regions.world().pace, packer: async () => packer },
+    ...{ images, snapshots: regions.snapshots, ebs: regions.ebs, rebase: rebaseOverlay, layers: openLayers },
+    means: () => ({ platform: 'linux', architecture: 'amd64', root: true, missing: [] }),
+    fileSystems: async () => [{ type: 'ext4', offset: 0, length: GIB }],
+    overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
+    async change({ dir }) {
+      const commands = [...writes].flatMap(([index, byte]) => ['-c', `write -P ${byte} ${index * BLOCK_BYTES} ${BLOCK_BYTES}`])
+      if (commands.length > 0) execFileSync('qemu-io', ['-f', 'qcow2', ...commands, join(dir, 'disk.qcow2')])
+      return { kind: 'done' }
+    },
+    login: async () => undefined,
+    explain: false,
+    ...more,
+  })
+const planOf = (more: Parameters<typeof amiPlan>[0] = {}): MachinePlan =>
+  amiPlan({ base: { id: base.id, virtualBytes: GIB }, ...more })
+type Prove = NonNullable<BakeRun['prove']>
+async function runOf(prove?: Prove, signal = new AbortController().signal): Promise<BakeRun> {
+  const id = newBuildId()
+  const path = join(dir, 'bakes', id, 'bake')
+  await mkdir(path, { recursive: true })
+  return { id, dir: path, signal, tell: (event) => void regions.told.push(event), ...(prove && { prove }) }
+}
+const proving: Prove = async ({ path }) => {
+  proofs.push({ path, images: world.gaps.changes.filter(({ action }) => action === 'RegisterImage').length })
+  await stat(path)
+  return true
+}
+type BakedAmi = Extract<Baked, { kind: 'ami' }>
+async function bake(blocks: Record<number, number>, plan = planOf(), { by = baker(), prove = proving as Prove | null } = {}) {
+  writes = new Map(Object.entries(blocks).map(([index, byte]) => [Number(index), byte]))
+  const run = await runOf(prove ?? undefined)
+  const baked = (await by.bake(plan, run)) as BakedAmi
+  await by.published?.(baked, run)
+  return { run, baked, by }
+}
+/** Blocks in which the volume of an image isn't base and writes. */
+async function wrong(
+  { region, snapshots }: { region: string; snapshots: string[] },
+  written: Record<number, number>,
+  baseOf = base,
+) {
+  await using disk = await openDiskFile(GIB)
+  const { store } = world.gaps
+  for (const [index, hash] of store.get(EAST, baseOf.snapshot)!.blocks) await disk.write(index, await store.read(hash))
+  for (const [index, byte] of Object.entries(written)) await disk.write(Number(index), Buffer.alloc(BLOCK_BYTES, byte))
+  return await differences(store, { region, id: snapshots[0]! }, disk)
+}
+const written = (region: string, id: string) => [...world.gaps.store.get(region, id)!.written.keys()].sort((a, b) => a - b)
+const snapshotsOf = async (run: BakeRun) => {
+  const Filters = [{ Name: 'tag:bake:run', Values: [run.id] }]
+  const found = await Promise.all(
+    [EAST, WEST].map((region) => world.client(region).send(new DescribeSnapshotsCommand({ Filters }))),
+  )
+  return found.flatMap(({ Snapshots = [] }) => Snapshots)
+}
+const told = () => regions.told.flatMap((event) => (event.type === 'note' ? [event.text] : []))
+
+describe('a bake', () => {
+  test('puts what changed upon the base, proves the same disk meanwhile, and registers after both', async () => {
+    const { baked, run, by } = await bake({ 1: 7, 5: 9 })
+    expect(by.name).toBe('direct')
+    expect(written(EAST, baked.snapshots[0]!)).toEqual([1, 5])
+    expect(await wrong(baked, { 1: 7, 5: 9 })).toEqual([])
+    expect(proofs).toEqual([{ path: join(run.dir, 'disk.qcow2'), images: 0 }])
+    const image = (await images(EAST).get(baked.id))!
+    const of = (await images(EAST).get(base.id))!
+    expect(image).toMatchObject({
+      architecture: of.architecture,
+      rootDevice: of.rootDevice,
+      imdsV2: true,
+      rootBytes: of.rootBytes,
+    })
+    expect(image.tags).toMatchObject({
+      'bake:run': run.id,
+      'bake:project': 'shop',
+      'bake:inputs': planOf().inputs,
+      'bake:proven': 'true',
+    })
+    expect((await snapshotsOf(run))[0]!.Tags).toContainEqual({ Key: 'bake:proven', Value: 'true' })
+  })
+
+  test('without a proof is tagged so', async () => {
+    const { baked } = await bake({ 1: 7 }, planOf(), { prove: null })
+    expect((await images(EAST).get(baked.id))!.tags).toMatchObject({ 'bake:proven': 'false' })
+  })
+
+  test('after another puts only what changed since, upon that one’s snapshots, in each region', async () => {
+    const plan = planOf({ ami: { regions: [EAST, WEST] } })
+    const first = await bake({ 1: 7, 5: 9 }, plan)
+    const second = await bake({ 5: 0, 6: 3 }, plan)
+    const third = await bake({ 6: 3, 8: 4 }, plan)
+    const all = { 1: 7, 5: 0, 6: 3, 8: 4 }
+    for (const [at, each] of [third.baked, ...third.baked.copies!].entries()) {
+      const [of, copies] = [second.baked, second.baked.copies!]
+      expect(world.gaps.store.get(each.region, each.snapshots[0]!)!.parent).toBe([of, ...copies][at]!.snapshots[0])
+      expect(written(each.region, each.snapshots[0]!)).toEqual([8])
+      expect(await wrong(each, all)).toEqual([])
+    }
+    expect(first.baked.copies).toMatchObject([{ region: WEST }])
+    expect((await images(WEST).get(third.baked.copies![0]!.id))!.tags).toMatchObject({
+      'bake:copy-of': third.baked.id,
+      'bake:proven': 'true',
+    })
+    // The base, once; images never.
+    const copied = world.gaps.changes.filter(({ action }) => action === 'CopyImage')
+    expect(copied.map(({ form }) => form.get('SourceImageId'))).toEqual([base.id])
+    expect(await parentSnapshots(ledger, Date.now())).toEqual(
+      new Set([third.baked, ...third.baked.copies!].map(({ snapshots }) => snapshots[0])),
+    )
+  })
+
+  test('begins with the base when the last snapshot is gone, and says so', async () => {
+    const first = await bake({ 1: 7 })
+    await world.client().send(new DeregisterImageCommand({ ImageId: first.baked.id }))
+    await world.client().send(new DeleteSnapshotCommand({ SnapshotId: first.baked.snapshots[0]! }))
+    const { baked } = await bake({ 2: 8 })
+    expect(world.gaps.store.get(EAST, baked.snapshots[0]!)!.parent).toBe(base.snapshot)
+    expect(await wrong(baked, { 2: 8 })).toEqual([])
+    expect(told()).toContainEqual(expect.stringMatching(/the snapshot of the last disk, is gone: this bake begins with the base/))
+  })
+
+  test('begins with the base when the last snapshot holds another disk', async () => {
+    const first = await bake({ 1: 7 })
+    await images(EAST).tag(first.baked.snapshots, { 'bake:disk': 'another' })
+    const { baked } = await bake({ 2: 8 })
+    expect(await wrong(baked, { 2: 8 })).toEqual([])
+    expect(told()).toContainEqual(expect.stringContaining('holds another disk'))
+  })
+
+  test('begins with the base, everywhere, when one of them is deleted in the middle', async () => {
+    const plan = planOf({ ami: { regions: [EAST, WEST] } })
+    await bake({ 1: 7 }, plan)
+    let starts = 0
+    world.ebs.fault = ({ action, region }) =>
+      action === 'StartSnapshot' && region === WEST && starts++ === 0 ? 'ResourceNotFoundException' : undefined
+    const { baked, run } = await bake({ 2: 8 }, plan)
+    expect(world.gaps.store.get(EAST, baked.snapshots[0]!)!.parent).toBe(base.snapshot)
+    for (const each of [baked, ...baked.copies!]) expect(await wrong(each, { 2: 8 })).toEqual([])
+    expect(await snapshotsOf(run)).toHaveLength(2)
+  })
+})
+
+describe('a base', () => {
+  test('whose copy here is damaged is brought again', async () => {
+    await bake({ 1: 7 })
+    // The lineage begins anew, with what was brought before.
+    for (const path of globSync(join(dir, 'lineages/*/*.json'))) await rm(path)
+    const [copy] = globSync(join(dir, 'lineages/*/base.raw'))
+    await using file = await open(copy!, 'r+')
+    await file.write(Buffer.alloc(BLOCK_BYTES, 0xee), 0, BLOCK_BYTES, BLOCK_BYTES)
+    const { baked } = await bake({ 1: 9 })
+    expect(await wrong(baked, { 1: 9 })).toEqual([])
+    expect(told()).toContainEqual(expect.stringContaining("the copy of the base is thrown away: block 1 isn't what was recorded"))
+  })
+
+  test('of others is copied into the account, once', async () => {
+    base = await makeBase({ ownerId: '137112412989' })
+    const first = await bake({ 1: 7 })
+    const second = await bake({ 2: 8 })
+    expect(await wrong(second.baked, { 1: 7, 2: 8 })).toEqual([])
+    expect(world.gaps.changes.filter(({ action }) => action === 'CopyImage')).toHaveLength(1)
+    const parent = world.gaps.store.get(EAST, first.baked.snapshots[0]!)!.parent!
+    expect(parent).not.toBe(base.snapshot)
+    const copies = await images(EAST).tagged({ 'bake:base-of': base.id })
+    expect(copies).toMatchObject([{ snapshots: [parent], tags: { 'bake:key': 'none', 'bake:project': 'shop' } }])
+    expect(Object.keys(copies[0]!.tags)).not.toContain('bake:run')
+  })
+
+  test('is copied encrypted first where encryption by default is on; then every block is put', async () => {
+    world.gaps.store.encryptedByDefault.add(EAST)
+    const { baked } = await bake({ 1: 7 })
+    const snapshot = world.gaps.store.get(EAST, baked.snapshots[0]!)!
+    expect(snapshot.encrypted).toBe(true)
+    // All but what the base has and nothing changed.
+    expect(snapshot.written.size).toBe(2048 - BASE_BLOCKS.length + 1)
+    expect(await wrong(baked, { 1: 7 })).toEqual([])
+    const { baked: second } = await bake({ 2: 8 })
+    expect(written(EAST, second.snapshots[0]!)).toEqual([2])
+    expect(await wrong(second, { 1: 7, 2: 8 })).toEqual([])
+  })
+
+  test('is copied once for each key, and a copy that is under way is waited for', async () => {
+    world.gaps.kmsKeys.add('alias/a').add('alias/b')
+    world.gaps.pendingLooks = 2
+    const image = (await images(EAST).get(base.id))!
+    const of = (kmsKey: string, region = EAST) =>
+      baseSnapshot(image, region, { kmsKey, project: 'shop' }, { ...regions.world(), images, snapshots: regions.snapshots })
+    const found = await Promise.all([of('alias/a'), of('alias/a'), of('alias/b'), of('alias/a', WEST)])
+    world.gaps.pendingLooks = 0
+    expect(found.map(({ encrypted, key }) => [encrypted, key])).toEqual(
+      ['a', 'a', 'b', 'a'].map((name) => [true, `alias/${name}`]),
+    )
+    expect(found[0]!.id).toBe(found[1]!.id)
+    expect(new Set(found.map(({ id }) => id)).size).toBe(3)
+    expect(world.gaps.store.get(EAST, found[2]!.id)).toMatchObject({ encrypted: true, kmsKey: 'alias/b' })
+    expect((await of('alias/b')).id).toBe(found[2]!.id)
+  })
+})
+
+describe('Packer bakes, and it is said,', () => {
+  test('when this machine can’t change disks', async () => {
+    const by = baker({ means: () => ({ platform: 'linux', architecture: 'amd64', root: false, missing: [] }) })
+    const { baked } = await bake({}, planOf(), { by })
+    expect([baked.id, by.name]).toEqual(['ami-packer', 'packer'])
+    expect(told()).toContainEqual(expect.stringContaining('it takes root'))
+  })
+
+  test('when the base has several volumes or is billed', async () => {
+    const { unfitAmi } = await import('../../../src/ami/direct/fit-ami.ts')
+    const image = (await images(EAST).get(base.id))!
+    expect(unfitAmi(image)).toBeUndefined()
+    expect(unfitAmi({ ...image, productCodes: ['abc'] })).toContain('product codes')
+    expect(unfitAmi({ ...image, billing: { platform: 'Red Hat Enterprise Linux', operation: 'RunInstances:0010' } })).toContain(
+      'billed as Red Hat',
+    )
+    expect(unfitAmi({ ...image, snapshots: ['snap-1', 'snap-2'] })).toContain('2 volumes')
+    expect(unfitAmi({ ...image, hardware: { virtualization: 'paravirtual', ena: false } })).toContain('paravirtual')
+  })
+})
+
+describe('when it fails nothing is left, and nothing is built upon it:', () => {
+  const fails = async (prove: Prove = proving, signal?: AbortSignal) => {
+    writes = new Map([[3, 3]])
+    const run = await runOf(prove, signal)
+    const error = await baker()
+      .bake(planOf(), run)
+      .then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      )
+    expect(await snapshotsOf(run)).toEqual([])
+    const { Images } = await world
+      .client()
+      .send(new DescribeImagesCommand({ Owners: ['self'], Filters: [{ Name: 'tag:bake:run', Values: [run.id] }] }))
+    expect(Images).toEqual([])
+    return error
+  }
+
+  test('the proof', async () => {
+    const failing: Prove = async () => {
+      throw new Error('not proven')
+    }
+    expect(await fails(failing)).toMatchObject({ message: 'not proven' })
+  })
+
+  test('the upload, which ends the proof', async () => {
+    world.ebs.denied.add('PutSnapshotBlock')
+    let ended = false
+    const slow: Prove = (_disk, signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          ended = true
+          reject(signal.reason)
+        })
+      })
+    expect(await fails(slow)).toMatchObject({ code: 'ec2_denied', next: expect.stringContaining('ebs:PutSnapshotBlock') })
+    expect(ended).toBe(true)
+  })
+
+  test('the registration', async () => {
+    world.gaps.denied.add('RegisterImage')
+    expect(await fails()).toMatchObject({ code: 'ec2_denied', next: expect.stringContaining('ec2:RegisterImage') })
+  })
+
+  test('what is read back differs', async () => {
+    const puts: string[] = []
+    world.ebs.fault = ({ action, snapshot }) => {
+      if (action === 'PutSnapshotBlock') puts.push(snapshot)
+      // After it was completed, EBS has another block than was sent.
+      if (action === 'ListSnapshotBlocks' && puts.includes(snapshot)) world.gaps.store.get(EAST, snapshot)!.blocks.delete(3)
+      return undefined
+    }
+    expect(await fails()).toMatchObject({ code: 'readback_differs', message: expect.stringContaining('in 1 blocks: 3') })
+  })
+
+  test('it is stopped', async () => {
+    const stop = new AbortController()
+    world.ebs.fault = ({ action }) => {
+      if (action === 'PutSnapshotBlock') stop.abort(new Error('stopped'))
+      return undefined
+    }
+    expect(await fails(proving, stop.signal)).toMatchObject({ message: 'stopped' })
+  })
+})
+
+test('what may not be done is named before anything is made', async () => {
+  world.gaps.denied.add('RegisterImage')
+  const check = baker().prevalidate(planOf(), new AbortController().signal)
+  await expect(check).rejects.toMatchObject({ code: 'ec2_denied', next: expect.stringContaining('ec2:RegisterImage') })
+})

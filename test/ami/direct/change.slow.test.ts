@@ -1,0 +1,117 @@
+import { execFile } from 'node:child_process'
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { changeDisk } from '../../../src/io/change-disk.ts'
+import { fileSystemsOf } from '../../../src/io/disk-file-systems.ts'
+import { openLayers } from '../../../src/io/disk-layers.ts'
+import { createOverlay } from '../../../src/io/qemu-img.ts'
+import { toolEnvironment } from '../../../src/io/tool.ts'
+import { packageFile } from '../../../src/package-root.ts'
+import { bakesDirectly } from '../../support/bakes-directly.ts'
+import { makeDisk } from '../../support/disk-maker.ts'
+import { tinyRoot } from '../../support/tiny-root.ts'
+
+const run = promisify(execFile)
+const env = toolEnvironment()
+const MIB = 1024 ** 2
+
+/** A root with bash and `env`, and more files, on the first partition of a small disk. */
+async function diskOf(dir: string, files: Record<string, string>): Promise<string> {
+  const root = join(dir, 'files')
+  for (const [path, content] of Object.entries(await tinyRoot('.', ['env', 'bash']))) {
+    const { executable } = content as { executable: Buffer }
+    await mkdir(dirname(join(root, path)), { recursive: true })
+    await writeFile(join(root, path), executable, { mode: 0o755 })
+  }
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(join(root, path)), { recursive: true })
+    await writeFile(join(root, path), text)
+    if (text.startsWith('#!')) await chmod(join(root, path), 0o755)
+  }
+  await mkdir(join(root, 'usr/bin'), { recursive: true })
+  await cp(join(root, 'bin/env'), join(root, 'usr/bin/env'))
+  for (const name of ['proc', 'sys', 'dev', 'run', 'tmp', 'etc']) await mkdir(join(root, name), { recursive: true })
+  const sizeMib = 60
+  const disk = await makeDisk(
+    join(dir, 'base.raw'),
+    {
+      scheme: 'mbr',
+      bootCode: true,
+      partitions: [{ type: 0x83, active: true, startMib: 1, sizeMib }],
+    },
+    sizeMib + 4,
+  )
+  await run('mkfs.ext4', ['-q', '-F', '-d', root, '-E', `offset=${MIB}`, disk, `${sizeMib}m`], { env })
+  return disk
+}
+
+describe.skipIf(!bakesDirectly)('a disk is told not to be fit for a chroot when', () => {
+  let dir: string
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'bake-change-'))
+    await mkdir(join(dir, 'kit'))
+  })
+  afterEach(async () => {
+    const [mounts, loops] = await Promise.all([readFile('/proc/mounts', 'utf8'), run('losetup', ['--all'], { env })])
+    expect([mounts, loops.stdout].filter((text) => text.includes(dir))).toEqual([])
+    await rm(dir, { recursive: true, force: true })
+  })
+
+  async function change(disk: string) {
+    await createOverlay(join(dir, 'disk.qcow2'), { path: disk, format: 'raw' }, { tracked: true })
+    await using layer = await openLayers(disk, 'raw')
+    const roots = (await fileSystemsOf(layer))!
+    const lines: string[] = []
+    const end = await changeDisk({
+      ...{ script: packageFile('templates/direct/change.sh'), dir, roots, mode: 'first', explain: false, ports: [] },
+      ...{ signal: AbortSignal.timeout(60_000), onLine: (line) => void lines.push(line) },
+    })
+    return { end, lines }
+  }
+  const ENGINE = {
+    'usr/bin/docker': '#!/bin/sh\n',
+    'usr/bin/dockerd': '#!/bin/sh\necho "time=now level=fatal msg=\\"no such thing\\"" >&2; exit 1\n',
+  }
+
+  test.each<[string, Record<string, string>, string | RegExp]>([
+    ['it has no engine', {}, 'it has no Docker Engine'],
+    ['its engine doesn’t start', ENGINE, /^its engine doesn't start in a chroot: .*no such thing/],
+    [
+      '/var is elsewhere',
+      { 'etc/fstab': '# <what> /srv ext4\nUUID=1 / ext4 defaults\nUUID=2 /var ext4 defaults\n' },
+      '/var is on a file system of its own',
+    ],
+    [
+      'SELinux enforces',
+      { 'etc/selinux/config': 'SELINUX=enforcing\n' },
+      'SELinux enforces there, and this kernel gives files no labels',
+    ],
+    [
+      'the engine’s data root is a flag',
+      { ...ENGINE, 'etc/default/docker': 'DOCKER_OPTS="--data-root /data"\n' },
+      "its engine's data root is a flag of its unit",
+    ],
+  ])('%s', async (_, files, reason) => {
+    const { end } = await change(await diskOf(dir, files))
+    expect(end).toEqual({ kind: 'unfit', reason: typeof reason === 'string' ? reason : expect.stringMatching(reason) })
+  })
+
+  test('no file system has a system on it, or the kernel doesn’t know it', async () => {
+    const disk = await makeDisk(join(dir, 'base.raw'), {
+      scheme: 'mbr',
+      partitions: [{ type: 0x83, startMib: 1, sizeMib: 20, fileSystem: 'ext4' }],
+    })
+    expect(await change(disk)).toMatchObject({ end: { kind: 'unfit', reason: 'there is no system on its file systems' } })
+    // An incompatible feature that no kernel has: https://docs.kernel.org/filesystems/ext4/super.html
+    const bytes = await readFile(disk)
+    bytes.writeUInt32LE((bytes.readUInt32LE(MIB + 1024 + 0x60) | 0x80000000) >>> 0, MIB + 1024 + 0x60)
+    await writeFile(disk, bytes)
+    await rm(join(dir, 'disk.qcow2'))
+    expect(await change(disk)).toMatchObject({
+      end: { kind: 'unfit', reason: expect.stringMatching(/^this kernel doesn't mount its ext4: /) },
+    })
+  })
+})
