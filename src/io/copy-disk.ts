@@ -8,7 +8,7 @@ import { tool } from './tool.ts'
 const mapSchema = z.array(z.object({ start: z.number(), length: z.number(), zero: z.boolean() }))
 
 /** Pieces of `size` bytes of a raw file that aren't holes, ascending: whatever is in the others, reads as zeros. */
-export async function piecesWithData(path: string, size: number, signal?: AbortSignal): Promise<number[]> {
+async function piecesWithData(path: string, size: number, signal?: AbortSignal): Promise<number[]> {
   const map = mapSchema.parse(JSON.parse(await tool('qemu-img', ['map', '-f', 'raw', '--output=json', '--', path], { signal })))
   const found = new Set<number>()
   for (const { start, length, zero } of map)

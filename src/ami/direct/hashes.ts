@@ -13,7 +13,7 @@ const OF_ZEROS = hashOf(ZEROS)
 export type BlockHashes = Buffer
 
 export const blocksOf = (diskBytes: number): number => Math.ceil(diskBytes / BLOCK_BYTES)
-export const hashBlock = (block: Buffer): Buffer => (block.equals(ZEROS) ? OF_ZEROS : hashOf(block))
+const hashBlock = (block: Buffer): Buffer => (block.equals(ZEROS) ? OF_ZEROS : hashOf(block))
 const at = (hashes: BlockHashes, index: number) => hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
 
 /** Hashes of a disk of zeros. */
