@@ -73,13 +73,13 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
       await writeFile(join(dir, 'kit/steps', `${name}.sh`), own[name] ?? 'true\n')
   }
 
-  async function change(disk: string, where = dir) {
+  async function change(disk: string, where = dir, mode: 'first' | 'next' = 'first') {
     await createOverlay(join(where, 'disk.qcow2'), { path: disk, format: 'raw' }, { tracked: true })
     await using layer = await openLayers(disk, 'raw')
     const roots = (await fileSystemsOf(layer))!
     const lines: string[] = []
     const end = await changeDisk({
-      ...{ script: packageFile('templates/direct/change.sh'), dir: where, roots, mode: 'first', explain: false, ports: [] },
+      ...{ script: packageFile('templates/direct/change.sh'), dir: where, roots, mode, explain: false, ports: [] },
       ...{ signal: AbortSignal.timeout(60_000), onLine: (line) => void lines.push(line) },
     })
     return { end, lines }
@@ -143,6 +143,24 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     expect(before.includes('it is /dev/loop')).toBe(false)
     // Boot code and table are as they were.
     expect(now.subarray(0, MIB).equals(before.subarray(0, MIB))).toBe(true)
+  })
+
+  test('scanned where it was written when it was baked before: also what was deleted again', async () => {
+    const disk = await diskOf(dir, { ...ENGINE, 'old/secret': 'MARK-OLD' })
+    await steps({
+      install: 'for n in 1 2 3 4 5; do echo "MARK-$n" >/gone-$n; done; sync; rm /gone-*\n',
+      scan: 'cat "$BAKE_RANGES"\n',
+    })
+    const { end, lines } = await change(disk, dir, 'next')
+    expect(end).toEqual({ kind: 'done' })
+    const ranges = lines.filter((line) => /^\d+ \d+$/.test(line)).map((line) => line.split(' ').map(Number) as [number, number])
+    await using layer = await openLayers(join(dir, 'disk.qcow2'), 'qcow2')
+    const now = await layer.read(0, layer.bytes)
+    const looked = (at: number) => ranges.some(([start, length]) => start <= at && at < start + length)
+    const found = [1, 2, 3, 4, 5].map((n) => now.indexOf(`MARK-${n}`)).filter((at) => at >= 0)
+    expect(found.map(looked)).toEqual(found.map(() => true))
+    expect(found.length).toBeGreaterThan(0)
+    expect(looked(now.indexOf('MARK-OLD'))).toBe(false)
   })
 
   test('not changed when a step fails, which says why', async () => {
