@@ -1,10 +1,6 @@
+import { type AskerRole, look, type MachineRole } from './policies-look.ts'
 import { allow, type Policy, type Statement } from './policy.ts'
 import type { SetupMachine } from './types.ts'
-
-/** `baker` makes AMIs and launch template versions, `prover` boots them without a network, `pruner` deletes what nothing needs. */
-export type MachineRole = 'baker' | 'prover' | 'pruner'
-/** Whoever asks workers for machine images: a release whose image is there is recorded by them. */
-export type AskerRole = 'asker'
 
 /** Where ARNs of EC2 begin: `arn:aws:ec2`. Images and snapshots have no account in theirs. */
 export interface Place {
@@ -32,49 +28,6 @@ const BAKED = [
 const PRUNED = ['claims/', 'prunes/']
 const FOUND = ['bases/', 'notices/', 'release-machines/', 'releases/']
 
-/** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html: what has no permissions by resource. */
-const LOOK = {
-  baker: [
-    'ec2:DescribeImages',
-    'ec2:DescribeInstanceStatus',
-    'ec2:DescribeInstanceTypes',
-    'ec2:DescribeInstances',
-    'ec2:DescribeLaunchTemplateVersions',
-    'ec2:DescribeLaunchTemplates',
-    'ec2:DescribeRegions',
-    'ec2:DescribeSecurityGroups',
-    'ec2:DescribeSnapshots',
-    'ec2:DescribeSubnets',
-    'ec2:DescribeVolumes',
-    'ec2:DescribeVpcs',
-    'ec2:GetEbsEncryptionByDefault',
-  ],
-  asker: ['ec2:DescribeImages', 'ec2:DescribeLaunchTemplateVersions', 'ec2:DescribeLaunchTemplates'],
-  prover: [
-    'ec2:DescribeImages',
-    'ec2:DescribeInstanceTypes',
-    'ec2:DescribeInstances',
-    'ec2:DescribeLaunchTemplateVersions',
-    'ec2:DescribeLaunchTemplates',
-    'ec2:DescribeRouteTables',
-    'ec2:DescribeSecurityGroups',
-    'ec2:DescribeSnapshots',
-    'ec2:DescribeSubnets',
-    'ec2:DescribeVpcs',
-  ],
-  pruner: [
-    'autoscaling:DescribeAutoScalingGroups',
-    'autoscaling:DescribeLaunchConfigurations',
-    'ec2:DescribeImages',
-    'ec2:DescribeInstances',
-    'ec2:DescribeKeyPairs',
-    'ec2:DescribeLaunchTemplateVersions',
-    'ec2:DescribeLaunchTemplates',
-    'ec2:DescribeSecurityGroups',
-    'ec2:DescribeSnapshots',
-    'ec2:DescribeVolumes',
-  ],
-} as const
 const LAUNCHED = ['instance', 'key-pair', 'network-interface', 'security-group', 'subnet', 'volume']
 const REGISTER = [
   'ec2:DeregisterImage',
@@ -115,8 +68,6 @@ export function machinePolicies(
     ...(machine.bakes && { asker: document(asker(machine, place), templates(machine, place), tell(place)) }),
   }
 }
-
-const look = (role: MachineRole | AskerRole): Statement => allow('Look', [...LOOK[role]], ['*'])
 
 /** Who bakes or deploys tells of it. */
 export const tell = ({ noticeQueues }: Place): Statement[] =>

@@ -1,5 +1,6 @@
 import { type DeployRole, deployPolicies } from './policies-deploy.ts'
-import { type AskerRole, type MachineRole, machinePolicies, networkSetup } from './policies-machine.ts'
+import type { AskerRole, MachineRole } from './policies-look.ts'
+import { machinePolicies, networkSetup } from './policies-machine.ts'
 import { type SwapRole, swapPolicies, swapSetup } from './policies-swap.ts'
 import { allow, type Policy, type Statement } from './policy.ts'
 import type { SetupAws, SetupMachine, SetupRepositories, SetupTarget } from './types.ts'

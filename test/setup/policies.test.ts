@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { keys } from '../../src/names.ts'
 import { type Policy, policiesFor, policyNotes, type Role } from '../../src/setup/policies.ts'
 import type { DeployRole } from '../../src/setup/policies-deploy.ts'
-import type { MachineRole } from '../../src/setup/policies-machine.ts'
+import type { MachineRole } from '../../src/setup/policies-look.ts'
 import type { SwapRole } from '../../src/setup/policies-swap.ts'
 import type { SetupSwap, SetupTarget } from '../../src/setup/types.ts'
 
