@@ -120,7 +120,7 @@ describe('what is no job of ours', () => {
   test.each(
     cells([
       ['version', { version: 2, news: true }, /has job version 2, newer than this worker: left alone/],
-      ['kind', { kind: 'machine', base: 'al2023' }, /has job kind machine, newer than this worker: left alone/],
+      ['kind', { kind: 'volume', base: 'al2023' }, /has job kind volume, newer than this worker: left alone/],
     ]),
   )('of a later %s: left alone, still there when the worker has gone', async (_, news, told) => {
     await using scene = await open()
