@@ -13,6 +13,8 @@ fi
 dir=$2 roots=$3 mode=$4 explain=$5
 shift 5
 ports=("$@")
+# QEMU's options take names without commas.
+cd "$dir"
 root=$dir/root raw=$dir/disk.raw net=$dir/net
 trap 'exit 143' TERM
 trap 'exit 130' INT
@@ -51,11 +53,12 @@ network=$!
 
 # --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. No flush waits for this machine's
 # disk: whoever keeps the file does. ---
-qemu-storage-daemon --blockdev "{\"node-name\":\"disk\",\"driver\":\"qcow2\",\"discard\":\"unmap\",\"detect-zeroes\":\"unmap\",\"cache\":{\"no-flush\":true},\"file\":{\"driver\":\"file\",\"filename\":\"$dir/disk.qcow2\",\"cache\":{\"no-flush\":true}}}" \
-  --export "type=fuse,id=raw,node-name=disk,mountpoint=$raw,writable=on,allow-other=off" >"$dir/daemon.log" 2>&1 &
+qemu-storage-daemon --blockdev '{"node-name":"disk","driver":"qcow2","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},
+  "file":{"driver":"file","filename":"disk.qcow2","cache":{"no-flush":true}}}' \
+  --export '{"type":"fuse","id":"raw","node-name":"disk","mountpoint":"disk.raw","writable":true,"allow-other":"off"}' >daemon.log 2>&1 &
 daemon=$!
-exported() { grep -qF -e " $raw " /proc/self/mountinfo; }
-until_there 30 "$daemon" exported || unfit "qemu-storage-daemon doesn't show the disk: $(tail -n 1 "$dir/daemon.log")"
+exported() { [ -s disk.raw ]; }
+until_there 30 "$daemon" exported || unfit "qemu-storage-daemon doesn't show the disk: $(tail -n 1 daemon.log)"
 
 # What is deleted is trimmed at once, so that only what changes is looked at. By offset: the kernels of some machines know no partition tables.
 said='there is no system on its file systems'
@@ -77,8 +80,9 @@ done
 mountpoint --quiet "$root" || unfit "$said"
 : >"$dir/mounted"
 # What takes longest is reading the engine's programs: in large pieces, and before they are started.
-findmnt --raw --noheadings --output TARGET,MAJ:MIN | while read -r target number; do
-  case $target in "$raw" | "$root") echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true ;; esac
+for path in "$raw" "$root"; do
+  number=$(findmnt --noheadings --output MAJ:MIN --target "$path" | tail -n 1 | tr -d ' ')
+  echo 4096 >"/sys/class/bdi/$number/read_ahead_kb" || true
 done
 for name in dockerd containerd docker; do
   for bin in "$root"/usr/sbin "$root"/usr/bin "$root"/usr/local/bin; do [ ! -f "$bin/$name" ] || cat "$bin/$name" >/dev/null & done
@@ -161,9 +165,14 @@ close() {
     kill -TERM "$pid" 2>/dev/null || true
     wait "$pid" || true
   done
-  umount --recursive "$root"
+  # Each says whether something that was written before got lost.
+  sync --file-system "$root" && umount --recursive "$root" && sync "$raw" || return 1
   kill -TERM "$daemon"
-  wait "$daemon" || true
+  wait "$daemon"
+}
+lost() {
+  echo "bake: what was written to the disk got lost; $(df --output=avail -h "$dir" | tail -n 1 | tr -d ' ') are free in $dir"
+  exit 1
 }
 step() {
   "${chrooted[@]}" "${@:2}" /bin/bash -euo pipefail "/run/bake-bake/steps/$1.sh" </dev/null && return
@@ -184,8 +193,7 @@ phase
 
 # What is on the disk; later, what was written to it now. Nothing that reads as zeros.
 ranges() {
-  sync --file-system "$root"
-  blockdev --flushbufs "$partition"
+  sync --file-system "$root" && sync "$raw" || lost
   qemu-img map -U --output=json "$dir/disk.qcow2" | { if [ "$mode" = next ]; then grep '"depth": 0,'; else cat; fi; } |
     sed -n -E 's/^.*"start": ([0-9]+), "length": ([0-9]+), .*"data": true.*$/\1 \2/p' >"$root/run/bake-bake/ranges"
 }
@@ -203,5 +211,5 @@ if [ "$explain" = explain ]; then
 fi
 
 phase unmount
-close
+close || lost
 phase

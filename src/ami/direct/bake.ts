@@ -17,6 +17,8 @@ import { type BlockHashes, changedBlocks, compareBlocks, DamagedDisk } from './h
 import { type Beginning, copyBase, forget, knownBase, type LineageId, lastDisk, type Parent } from './lineage.ts'
 import { ChangeStory } from './story.ts'
 
+/** The last disk, the copy of the base, and another copy of it. */
+const ATTEMPTS = 3
 /** In the run's directory: where templates/direct/change.sh looks. */
 const DISK = 'disk.qcow2'
 
@@ -65,7 +67,8 @@ export interface DirectAsk {
  */
 export async function bakeDirect(ask: DirectAsk, world: DirectWorld): Promise<PreparedDisk> {
   const { lineage, run } = ask
-  for (let again: string | undefined; ; ) {
+  let again: string | undefined
+  for (let attempt = 1; ; attempt++) {
     const last = again === undefined && !run.fresh ? await lastDisk(world.stateDir, lineage) : undefined
     const full = again ?? (run.fresh ? '--rebake begins with the base' : last && 'none' in last ? last.none : undefined)
     await using copying = new AsyncDisposableStack()
@@ -76,10 +79,10 @@ export async function bakeDirect(ask: DirectAsk, world: DirectWorld): Promise<Pr
     } catch (error) {
       const damage = damageOf(error, beginning)
       if (damage === undefined) throw error
-      if (again !== undefined) throw damagedTwice(beginning, damage)
+      await forget(world.stateDir, lineage, beginning.generation)
+      if (attempt === ATTEMPTS) throw damagedAgain(beginning, damage)
       again = `${beginning.head ? `the disk of release ${beginning.head.release}` : 'the copy of the base'} is thrown away: ${damage}`
       run.tell({ type: 'note', level: 'warning', text: again, t: Date.now() })
-      await forget(world.stateDir, lineage, beginning.generation)
       await rm(join(run.dir, DISK), { force: true })
     }
   }
@@ -124,7 +127,7 @@ function tellBeginning({ head }: Beginning, full: string | undefined, run: BakeR
   run.tell({ type: 'note', level: 'info', text, t: Date.now() })
 }
 
-const damagedTwice = ({ path }: Beginning, damage: string): BakeError =>
+const damagedAgain = ({ path }: Beginning, damage: string): BakeError =>
   unavailable('disk_damaged', `${path} isn't what was just written to it: ${damage}`, {
     next: 'look at the health of the disk that the state directory is on',
     ids: { path },

@@ -30,33 +30,41 @@ type Next = { lineage: LineageId; head: Omit<Head, 'hashes' | 'file'> }
  */
 export function directDiskBaker(world: DirectBakerWorld): Baker {
   let name: Baker['name'] = 'direct'
-  const other = async (reason: string, tell?: BakeRun['tell']): Promise<Baker> => {
-    name = 'packer'
-    tell?.({ type: 'note', level: 'warning', text: `Packer bakes, slowly: ${reason}`, t: Date.now() })
-    return world.packer()
-  }
   const unfit = ({ architecture }: Pick<MachinePlan, 'architecture'>) => unfitMachine(world.means(), architecture)
+  /** Packer, when it can. */
+  const other = async (reason: string, plan: MachinePlan, signal: AbortSignal): Promise<Baker> => {
+    name = 'packer'
+    try {
+      const packer = await world.packer()
+      await packer.available?.(signal)
+      await packer.prevalidate(plan, signal)
+      return packer
+    } catch (error) {
+      throw error instanceof BakeError ? neither(reason, error) : error
+    }
+  }
+  const say = (reason: string, { tell }: BakeRun) =>
+    tell({ type: 'note', level: 'warning', text: `Packer bakes, slowly: ${reason}`, t: Date.now() })
   return {
     get name() {
       return name
     },
     async prevalidate(plan, signal) {
       const reason = unfit(plan)
-      if (reason === undefined) return
-      const packer = await other(reason)
-      await packer.available?.(signal)
-      await packer.prevalidate(plan, signal)
+      if (reason !== undefined) await other(reason, plan, signal)
     },
     async bake(plan, run) {
       const reason = unfit(plan)
-      if (reason !== undefined) return (await other(reason, run.tell)).bake(plan, run)
+      if (reason !== undefined) {
+        say(reason, run)
+        return (await world.packer()).bake(plan, run)
+      }
       try {
         return await bakeDisk(plan, run, world)
       } catch (error) {
         if (!(error instanceof BakeError && error.code === 'direct_unfit')) throw error
-        const packer = await other(error.message, run.tell)
-        await packer.available?.(run.signal)
-        await packer.prevalidate(plan, run.signal)
+        const packer = await other(error.message, plan, run.signal)
+        say(error.message, run)
         const dir = join(run.dir, 'packer')
         await mkdir(dir)
         return packer.bake(plan, { ...run, dir })
@@ -67,6 +75,12 @@ export function directDiskBaker(world: DirectBakerWorld): Baker {
     },
   }
 }
+
+const neither = (reason: string, { kind, exit, code, message, ids, next }: BakeError): BakeError =>
+  new BakeError(kind, exit, code, `bake can't change the disk itself (${reason}), and Packer can't bake it: ${message}`, {
+    ids,
+    ...(next !== undefined && { next }),
+  })
 
 async function bakeDisk(plan: MachinePlan, run: BakeRun, world: DirectBakerWorld): Promise<Baked> {
   const { base } = plan

@@ -17,11 +17,17 @@ import { tinyRoot } from '../../support/tiny-root.ts'
 const run = promisify(execFile)
 const env = toolEnvironment()
 const MIB = 1024 ** 2
+const PROGRAMS = ['env', 'bash', 'cat', 'dd', 'grep', 'mkdir', 'rm', 'sleep', 'sync', 'touch']
+/** What is looked for of an engine, and what it says when it is up. */
+const ENGINE = {
+  'usr/bin/docker': '#!/bin/sh\n',
+  'usr/bin/dockerd': '#!/bin/sh\necho "API listen on /run/docker.sock" >&2; exec sleep 1000\n',
+}
 
 /** A root with bash and `env`, and more files, on the first partition of a small disk. */
 async function diskOf(dir: string, files: Record<string, string>): Promise<string> {
   const root = join(dir, 'files')
-  for (const [path, content] of Object.entries(await tinyRoot('.', ['env', 'bash']))) {
+  for (const [path, content] of Object.entries(await tinyRoot('.', PROGRAMS))) {
     const { executable } = content as { executable: Buffer }
     await mkdir(dirname(join(root, path)), { recursive: true })
     await writeFile(join(root, path), executable, { mode: 0o755 })
@@ -48,7 +54,7 @@ async function diskOf(dir: string, files: Record<string, string>): Promise<strin
   return disk
 }
 
-describe.skipIf(!bakesDirectly)('a disk is told not to be fit for a chroot when', () => {
+describe.skipIf(!bakesDirectly)('a disk is', () => {
   let dir: string
   beforeEach(async () => {
     dir = await mkdtemp(join(tmpdir(), 'bake-change-'))
@@ -60,25 +66,31 @@ describe.skipIf(!bakesDirectly)('a disk is told not to be fit for a chroot when'
     await rm(dir, { recursive: true, force: true })
   })
 
-  async function change(disk: string) {
-    await createOverlay(join(dir, 'disk.qcow2'), { path: disk, format: 'raw' }, { tracked: true })
+  /** Steps that do nothing but what is given. */
+  async function steps(own: Record<string, string> = {}): Promise<void> {
+    await mkdir(join(dir, 'kit/steps'))
+    for (const name of ['prepare', 'images', 'install', 'setup', 'rehearse', 'clean', 'scan'])
+      await writeFile(join(dir, 'kit/steps', `${name}.sh`), own[name] ?? 'true\n')
+  }
+
+  async function change(disk: string, where = dir, mode: 'first' | 'next' = 'first') {
+    await createOverlay(join(where, 'disk.qcow2'), { path: disk, format: 'raw' }, { tracked: true })
     await using layer = await openLayers(disk, 'raw')
     const roots = (await fileSystemsOf(layer))!
     const lines: string[] = []
     const end = await changeDisk({
-      ...{ script: packageFile('templates/direct/change.sh'), dir, roots, mode: 'first', explain: false, ports: [] },
+      ...{ script: packageFile('templates/direct/change.sh'), dir: where, roots, mode, explain: false, ports: [] },
       ...{ signal: AbortSignal.timeout(60_000), onLine: (line) => void lines.push(line) },
     })
     return { end, lines }
   }
-  const ENGINE = {
-    'usr/bin/docker': '#!/bin/sh\n',
-    'usr/bin/dockerd': '#!/bin/sh\necho "time=now level=fatal msg=\\"no such thing\\"" >&2; exit 1\n',
-  }
-
   test.each<[string, Record<string, string>, string | RegExp]>([
     ['it has no engine', {}, 'it has no Docker Engine'],
-    ['its engine doesn’t start', ENGINE, /^its engine doesn't start in a chroot: .*no such thing/],
+    [
+      'its engine doesn’t start',
+      { ...ENGINE, 'usr/bin/dockerd': '#!/bin/sh\necho "time=now level=fatal msg=no such thing" >&2; exit 1\n' },
+      /^its engine doesn't start in a chroot: .*no such thing/,
+    ],
     [
       '/var is elsewhere',
       { 'etc/fstab': '# <what> /srv ext4\nUUID=1 / ext4 defaults\nUUID=2 /var ext4 defaults\n' },
@@ -94,12 +106,12 @@ describe.skipIf(!bakesDirectly)('a disk is told not to be fit for a chroot when'
       { ...ENGINE, 'etc/default/docker': 'DOCKER_OPTS="--data-root /data"\n' },
       "its engine's data root is a flag of its unit",
     ],
-  ])('%s', async (_, files, reason) => {
+  ])('not fit when %s', async (_, files, reason) => {
     const { end } = await change(await diskOf(dir, files))
     expect(end).toEqual({ kind: 'unfit', reason: typeof reason === 'string' ? reason : expect.stringMatching(reason) })
   })
 
-  test('no file system has a system on it, or the kernel doesn’t know it', async () => {
+  test('not fit when no file system has a system on it, or the kernel doesn’t know it', async () => {
     const disk = await makeDisk(join(dir, 'base.raw'), {
       scheme: 'mbr',
       partitions: [{ type: 0x83, startMib: 1, sizeMib: 20, fileSystem: 'ext4' }],
@@ -113,5 +125,66 @@ describe.skipIf(!bakesDirectly)('a disk is told not to be fit for a chroot when'
     expect(await change(disk)).toMatchObject({
       end: { kind: 'unfit', reason: expect.stringMatching(/^this kernel doesn't mount its ext4: /) },
     })
+  })
+
+  test('changed by the steps, and reads so afterwards', async () => {
+    const disk = await diskOf(dir, ENGINE)
+    await steps({
+      install: 'dd if=/dev/urandom of=/big bs=1M count=3; mkdir -p /etc/new; echo "it is $BAKE_PARTITION" >/etc/new/file\n',
+      clean: 'rm /big\n',
+      scan: 'cat "$BAKE_RANGES" >/etc/new/ranges; [ -r "$BAKE_DISK" ]; ! grep -q . /proc/net/route || true\n',
+    })
+    expect(await change(disk)).toMatchObject({ end: { kind: 'done' } })
+    const before = await readFile(disk)
+    await using layer = await openLayers(join(dir, 'disk.qcow2'), 'qcow2')
+    const now = await layer.read(0, layer.bytes)
+    expect(layer.bytes).toBe(before.length)
+    expect(now.includes('it is /dev/loop')).toBe(true)
+    expect(before.includes('it is /dev/loop')).toBe(false)
+    // Boot code and table are as they were.
+    expect(now.subarray(0, MIB).equals(before.subarray(0, MIB))).toBe(true)
+  })
+
+  test('scanned where it was written when it was baked before: also what was deleted again', async () => {
+    const disk = await diskOf(dir, { ...ENGINE, 'old/secret': 'MARK-OLD' })
+    await steps({
+      install: 'for n in 1 2 3 4 5; do echo "MARK-$n" >/gone-$n; done; sync; rm /gone-*\n',
+      scan: 'cat "$BAKE_RANGES"\n',
+    })
+    const { end, lines } = await change(disk, dir, 'next')
+    expect(end).toEqual({ kind: 'done' })
+    const ranges = lines.filter((line) => /^\d+ \d+$/.test(line)).map((line) => line.split(' ').map(Number) as [number, number])
+    await using layer = await openLayers(join(dir, 'disk.qcow2'), 'qcow2')
+    const now = await layer.read(0, layer.bytes)
+    const looked = (at: number) => ranges.some(([start, length]) => start <= at && at < start + length)
+    const found = [1, 2, 3, 4, 5].map((n) => now.indexOf(`MARK-${n}`)).filter((at) => at >= 0)
+    expect(found.map(looked)).toEqual(found.map(() => true))
+    expect(found.length).toBeGreaterThan(0)
+    expect(looked(now.indexOf('MARK-OLD'))).toBe(false)
+  })
+
+  test('not changed when a step fails, which says why', async () => {
+    const disk = await diskOf(dir, ENGINE)
+    await steps({ images: 'echo "bake: no such image" >&2; exit 1\n', install: 'touch /never\n' })
+    const { end, lines } = await change(disk)
+    expect(end).toEqual({ kind: 'failed', how: 'exit code 1' })
+    expect(lines).toContain('bake: no such image')
+  })
+
+  test('not changed when this machine’s disk gets full: never half of it', async () => {
+    const disk = await diskOf(dir, ENGINE)
+    await steps({ install: 'dd if=/dev/urandom of=/big bs=1M count=40 2>/dev/null || true\n' })
+    const full = join(dir, 'full')
+    await mkdir(full)
+    // A mount of its own for this test's process only would not be seen by the script's.
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', full], { env })
+    try {
+      await cp(join(dir, 'kit'), join(full, 'kit'), { recursive: true })
+      const { end, lines } = await change(disk, full)
+      expect(end.kind).toBe('failed')
+      expect(lines.join('\n')).toMatch(/^bake: what was written to the disk got lost; .* are free in /m)
+    } finally {
+      await run('umount', [full], { env })
+    }
   })
 })
