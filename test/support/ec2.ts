@@ -69,8 +69,8 @@ export async function startEc2(): Promise<TestEc2> {
     async [Symbol.asyncDispose]() {
       environment[Symbol.dispose]()
       for (const each of clients.values()) each.destroy()
-      await moto[Symbol.asyncDispose]()
       await ebs[Symbol.asyncDispose]()
+      await moto[Symbol.asyncDispose]()
       await gaps[Symbol.asyncDispose]()
     },
   }
