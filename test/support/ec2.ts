@@ -69,9 +69,9 @@ export async function startEc2(): Promise<TestEc2> {
     async [Symbol.asyncDispose]() {
       environment[Symbol.dispose]()
       for (const each of clients.values()) each.destroy()
-      await moto[Symbol.asyncDispose]()
-      await ebs[Symbol.asyncDispose]()
-      await gaps[Symbol.asyncDispose]()
+      // Each may say at its end what it was asked and didn't know.
+      await using _stack = new AsyncDisposableStack()
+      for (const each of [gaps, moto, ebs]) _stack.use(each)
     },
   }
 }

@@ -230,7 +230,8 @@ export async function startEbsDirect(moto: string, store: EbsStore): Promise<Ebs
 
   const server = createServer((request, response) => {
     respond(request, response).catch((error: unknown) => {
-      unknown.add(`${request.method} ${request.url}: ${error}`)
+      // Who hung up may have taken the emulator along.
+      if (!request.socket.destroyed) unknown.add(`${request.method} ${request.url}: ${error}`)
       response.destroy()
     })
   })

@@ -48,10 +48,12 @@ export class EbsStore implements AsyncDisposable {
   readonly kmsKeys = new Set<string>()
   now: () => number = Date.now
   readonly #snapshots = new Map<string, StoredSnapshot>()
-  readonly #dir: string
+  /** Most tests have no blocks. */
+  #dir: Promise<string> | undefined
 
-  constructor(dir: string) {
-    this.#dir = dir
+  #path = async (hash: string): Promise<string> => {
+    this.#dir ??= mkdtemp(join(tmpdir(), 'bake-ebs-'))
+    return join(await this.#dir, hash)
   }
 
   defaultKey(region: string): string {
@@ -115,14 +117,14 @@ export class EbsStore implements AsyncDisposable {
 
   async keep(data: Buffer): Promise<string> {
     const hash = createHash('sha256').update(data).digest('hex')
-    await writeFile(join(this.#dir, hash), data, { flag: 'wx' }).catch((error: NodeJS.ErrnoException) => {
+    await writeFile(await this.#path(hash), data, { flag: 'wx' }).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error
     })
     return hash
   }
 
-  read(hash: string): Promise<Buffer> {
-    return readFile(join(this.#dir, hash))
+  async read(hash: string): Promise<Buffer> {
+    return readFile(await this.#path(hash))
   }
 
   /** What an instance's volume has where the snapshot has nothing: "random data" when it is encrypted, zeros when it isn't. */
@@ -131,8 +133,6 @@ export class EbsStore implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose]() {
-    await rm(this.#dir, { recursive: true, force: true })
+    if (this.#dir) await rm(await this.#dir, { recursive: true, force: true })
   }
 }
-
-export const openEbsStore = async () => new EbsStore(await mkdtemp(join(tmpdir(), 'bake-ebs-')))

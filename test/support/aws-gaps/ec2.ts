@@ -1,7 +1,7 @@
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { serve } from '../serve.ts'
-import { type EbsStore, openEbsStore } from './ebs-store.ts'
+import { EbsStore } from './ebs-store.ts'
 import { ImageGaps } from './ec2-images.ts'
 import { SnapshotGaps } from './ec2-snapshots.ts'
 import { TemplateGaps } from './ec2-templates.ts'
@@ -109,7 +109,7 @@ export async function startEc2Gaps(moto: string): Promise<Ec2Gaps> {
     calls: {} as Record<string, number>,
     changes: [] as Ec2Gaps['changes'],
   }
-  const store = await openEbsStore()
+  const store = new EbsStore()
   const snapshots = new SnapshotGaps(store)
   const images = new ImageGaps(gaps, snapshots)
   const templates = new TemplateGaps()
