@@ -148,13 +148,11 @@ engine=() containerd=()
 if "${chrooted[@]}" /bin/bash -c 'command -v containerd' >/dev/null; then
   "${chrooted[@]}" containerd >"$dir/containerd.log" 2>&1 &
   containerd=($!)
-  there() { [ -S "$root/run/containerd/containerd.sock" ]; }
-  until_there 30 "${containerd[0]}" there || unfit "its containerd doesn't start: $(tail -n 1 "$dir/containerd.log")"
+  until_there 30 "${containerd[0]}" test -S "$root/run/containerd/containerd.sock" || unfit "its containerd doesn't start: $(tail -n 1 "$dir/containerd.log")"
 fi
 "${chrooted[@]}" dockerd "${flags[@]}" >"$dir/engine.log" 2>&1 &
 engine=($!)
-there() { grep -qF 'API listen on' "$dir/engine.log"; }
-until_there 60 "${engine[0]}" there ||
+until_there 60 "${engine[0]}" grep -qF 'API listen on' "$dir/engine.log" ||
   unfit "its engine doesn't start in a chroot: $(grep -v 'level=info' "$dir/engine.log" | tail -n 1)"
 
 phase
@@ -193,7 +191,7 @@ phase
 
 # What is on the disk; later, what was written to it now. Nothing that reads as zeros.
 ranges() {
-  sync --file-system "$root" && sync "$raw" || lost
+  if ! sync --file-system "$root" || ! sync "$raw"; then lost; fi
   qemu-img map -U --output=json "$dir/disk.qcow2" | { if [ "$mode" = next ]; then grep '"depth": 0,'; else cat; fi; } |
     sed -n -E 's/^.*"start": ([0-9]+), "length": ([0-9]+), .*"data": true.*$/\1 \2/p' >"$root/run/bake-bake/ranges"
 }

@@ -15,6 +15,7 @@ trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 # Whether this is a machine that runs; else it is a disk in a chroot.
 live() { [ -d /run/systemd/system ]; }
 # What was written is on the disk; in a chroot on that alone, and not on all disks of whoever bakes.
+# shellcheck disable=SC2317 # not every step writes
 settle() { if live; then sync; else sync --file-system /; fi; }
 
 phase 'install begin'

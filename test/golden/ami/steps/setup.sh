@@ -15,6 +15,7 @@ trap 'printf "%s, line %s: %s\n" "${0##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 # Whether this is a machine that runs; else it is a disk in a chroot.
 live() { [ -d /run/systemd/system ]; }
 # What was written is on the disk; in a chroot on that alone, and not on all disks of whoever bakes.
+# shellcheck disable=SC2317 # not every step writes
 settle() { if live; then sync; else sync --file-system /; fi; }
 # Finds secrets on a raw disk, in deleted files too: private keys with a body, AWS access key ids, docker's login material.
 work=${work:-$kit/scan}
@@ -261,6 +262,17 @@ unchanged() {
   ! grep -qE '^..5' <<<"$(grep -F -e " $1" <<<"$said")"
 }
 
+# stores: directories that are images' content and nothing else
+stores() {
+  local root path
+  { cat "$kit/docker-root" 2>/dev/null || true; echo /var/lib/docker; } | sort -u | while IFS= read -r root; do
+    for path in "$root"/overlay2 "$root"/image "$root"/fuse-overlayfs "$root"/vfs; do [ ! -d "$path" ] || echo "$path"; done
+  done
+  [ ! -d /var/lib/containerd ] || echo /var/lib/containerd
+}
+# holding NEEDLES: which of the files on stdin hold one, by as many as there are processors
+holding() { xargs -0 -r -P "$(nproc 2>/dev/null || echo 1)" -n 500 grep -lsaF -f "$1" -- || true; }
+
 # explain DISK setup|scan: of lines KIND NEEDLE OFFSET those that must not be there, in words. What scan finds of keys in deleted files goes to $work/erase.
 explain() {
   local kind needle offset path what found
@@ -268,8 +280,17 @@ explain() {
   cat >"$work/found"
   [ -s "$work/found" ] || return 0
   cut -d ' ' -f 2 "$work/found" | sort -u >"$work/needles"
-  file_systems "$1" | while IFS= read -r path; do find "$path" -xdev -type f -size +15c -print0; done |
-    { xargs -0 -r -P "$(nproc 2>/dev/null || echo 1)" -n 500 grep -lsaF -f "$work/needles" -- || true; } >"$work/files"
+  # Images' files are most of a disk: they are read only for what no other file has.
+  local stores=() prune=()
+  while IFS= read -r path; do
+    stores+=("$path")
+    prune+=(-path "$path" -prune -o)
+  done < <(stores)
+  file_systems "$1" | while IFS= read -r path; do find "$path" -xdev "${prune[@]}" -type f -size +15c -print0; done | holding "$work/needles" >"$work/files"
+  tr '\n' '\0' <"$work/files" | { xargs -0 -r grep -ohaF -f "$work/needles" -- || true; } | sort -u >"$work/seen"
+  if [ "${#stores[@]}" -gt 0 ] && grep -vxF -f "$work/seen" "$work/needles" >"$work/unseen"; then
+    find "${stores[@]}" -xdev -type f -size +15c -print0 | holding "$work/unseen" >>"$work/files"
+  fi
   while read -r kind needle offset; do
     if [ -n "${told[$kind $needle]-}" ]; then
       # It is there more than once: each place is erased.
