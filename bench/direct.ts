@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { baseDisk } from '../test/support/base-disk.ts'
+import { upload } from './direct/upload.ts'
 import { BASE_IMAGE, median, Project, ROOT, round, say, timed } from './support.ts'
 
 interface Baked {
@@ -18,12 +19,14 @@ const OFFSET = MIB
 /**
  * The direct baker on one machine, whole commands without the proof: one line changed since the last bake with the page cache dropped; the first bake onto a
  * bare base against what the engine takes by itself for pulling the same images onto a plain copy of it; how the cost grows with the change and with the
- * disk. BAKE_BENCH_GROWTH=1 leaves out all but the smallest of that.
+ * disk; what is uploaded in a second. BAKE_BENCH_GROWTH=1 leaves out all but the smallest of that.
  */
-export default async function direct(runs = 5, parts = ['line', 'first', 'growth']): Promise<object> {
+export default async function direct(runs = 5, parts = ['line', 'first', 'growth', 'upload']): Promise<object> {
+  const figures: object[] = []
+  if (parts.includes('upload')) figures.push(await upload())
+  if (parts.every((part) => part === 'upload')) return Object.assign({ runs }, ...figures)
   say('the base disk, unless it is there')
   const { disk } = await baseDisk()
-  const figures: object[] = []
   if (parts.includes('first')) figures.push(firstBake(disk, Math.max(1, Math.min(3, runs))))
   if (parts.includes('line')) figures.push(lineChanged(disk, runs))
   if (parts.includes('growth')) figures.push({ growth: growth(disk) })
