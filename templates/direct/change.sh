@@ -7,10 +7,11 @@
 # `bake-phase: <name> begin|end` as it goes, `bake: <reason>` when a step fails, and `bake-unfit: <reason>`, with exit code 3, when the disk can't be changed so.
 set -euo pipefail
 
-if [ "${1:-}" != --inside ]; then
-  exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- bash "$0" --inside "$@"
-fi
-dir=$2 roots=$3 mode=$4 explain=$5
+case ${1:-} in
+  --inside | --mounted) ;;
+  *) exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- bash "$0" --inside "$@" ;;
+esac
+stage=$1 dir=$2 roots=$3 mode=$4 explain=$5
 shift 5
 ports=("$@")
 # QEMU's options take names without commas.
@@ -39,9 +40,25 @@ until_there() {
   done
 }
 
+# The daemon must not be in the namespace that the disk is mounted in: killed with it, it would wait for itself to unmount it.
+if [ "$stage" = --inside ]; then
+  : >"$raw"
+  # --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. No flush waits for this machine's
+  # disk: whoever keeps the file does. ---
+  qemu-storage-daemon --blockdev '{"node-name":"disk","driver":"qcow2","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},
+  "file":{"driver":"file","filename":"disk.qcow2","cache":{"no-flush":true}}}' \
+    --export '{"type":"fuse","id":"raw","node-name":"disk","mountpoint":"disk.raw","writable":true,"allow-other":"off"}' >daemon.log 2>&1 &
+  daemon=$!
+  until_there 30 "$daemon" test -s disk.raw || unfit "qemu-storage-daemon doesn't show the disk: $(tail -n 1 daemon.log)"
+  status=0
+  unshare --mount --propagation private -- bash "$0" --mounted "$dir" "$roots" "$mode" "$explain" "${ports[@]}" || status=$?
+  kill -TERM "$daemon"
+  wait "$daemon" || [ "$status" -ne 0 ] || status=1
+  exit "$status"
+fi
+
 phase mount
 mkdir -p "$root"
-: >"$raw"
 : >"$net"
 # --- The network: of its own, because an engine in this machine's would change its bridge and its rules. ---
 unshare --net="$net" true
@@ -50,15 +67,6 @@ loopback=()
 [ "${#ports[@]}" -gt 0 ] || loopback=(--disable-host-loopback)
 slirp4netns --configure --mtu=65520 "${loopback[@]}" --netns-type=path "$net" tap0 >"$dir/network.log" 2>&1 &
 network=$!
-
-# --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. No flush waits for this machine's
-# disk: whoever keeps the file does. ---
-qemu-storage-daemon --blockdev '{"node-name":"disk","driver":"qcow2","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},
-  "file":{"driver":"file","filename":"disk.qcow2","cache":{"no-flush":true}}}' \
-  --export '{"type":"fuse","id":"raw","node-name":"disk","mountpoint":"disk.raw","writable":true,"allow-other":"off"}' >daemon.log 2>&1 &
-daemon=$!
-exported() { [ -s disk.raw ]; }
-until_there 30 "$daemon" exported || unfit "qemu-storage-daemon doesn't show the disk: $(tail -n 1 daemon.log)"
 
 # What is deleted is trimmed at once, so that only what changes is looked at. By offset: the kernels of some machines know no partition tables.
 said='there is no system on its file systems'
@@ -164,9 +172,7 @@ close() {
     wait "$pid" || true
   done
   # Each says whether something that was written before got lost.
-  sync --file-system "$root" && umount --recursive "$root" && sync "$raw" || return 1
-  kill -TERM "$daemon"
-  wait "$daemon"
+  sync --file-system "$root" && umount --recursive "$root" && sync "$raw"
 }
 lost() {
   echo "bake: what was written to the disk got lost; $(df --output=avail -h "$dir" | tail -n 1 | tr -d ' ') are free in $dir"
