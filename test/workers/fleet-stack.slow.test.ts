@@ -55,7 +55,8 @@ beforeAll(async () => {
   const given = { VpcId: network.Vpc!, SubnetIds: network.Subnet!, ImageId: '/test/ami', Shards: '2', OnDemandShare: '50' }
   // moto looks up the default too, and knows no public parameter of Debian's.
   const body = readWorkersFile('fleet.yaml').replace(/\/aws\/service\/debian\S+/, '/test/ami')
-  await make('fleet', body, { ...GIVEN, ...given, MinWorkers: '1', MaxWorkers: '3' })
+  const bakes = { BakePolicyArns: 'arn:aws:iam::123456789012:policy/bake-baker,arn:aws:iam::123456789012:policy/bake-prover' }
+  await make('fleet', body, { ...GIVEN, ...given, ...bakes, MinWorkers: '1', MaxWorkers: '3' })
   const { StackResources } = await cloudFormation.send(new DescribeStackResourcesCommand({ StackName: 'fleet' }))
   resources = StackResources!
   repo = stack.use(
