@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -40,12 +40,25 @@ describe('workers/bake-worker.service', () => {
       expect(script).toMatch(new RegExp(`${path}\\b`))
   })
 
+  test('has a drop-in for direct bakes that takes back what forbids mounts, devices and namespaces', () => {
+    const dropIn = readWorkersFile('direct-bakes.conf')
+    const settings = Object.fromEntries([...dropIn.matchAll(/^(\w+)=(.*)$/gm)].map(([, name, to]) => [name, to]))
+    expect(settings).toMatchObject({ User: 'root', CapabilityBoundingSet: '~', NoNewPrivileges: 'no', RestrictNamespaces: 'no' })
+    expect(settings).toMatchObject({ PrivateDevices: 'no', ProtectClock: 'no', ProtectControlGroups: 'no', RestrictSUIDSGID: 'no' })
+    // What it names is the unit's own, under the same name.
+    for (const name of Object.keys(settings)) value(name)
+  })
+
   const found = spawnSync('systemd-analyze', ['--version']).status === 0
   describe.skipIf(!found)('to systemd, which has to be installed for this', () => {
-    const analyze = (...args: string[]) => {
+    const analyze = (args: string[], dropIn?: string) => {
       const dir = mkdtempSync(join(tmpdir(), 'bake-unit-'))
       try {
         const file = join(dir, 'bake-worker.service')
+        if (dropIn !== undefined) {
+          mkdirSync(`${file}.d`)
+          writeFileSync(join(`${file}.d`, 'direct-bakes.conf'), dropIn)
+        }
         // It looks whether the program is there.
         writeFileSync(file, unit.replace(/^ExecStart=\S+/m, 'ExecStart=/bin/true'))
         const { status, stdout, stderr } = spawnSync('systemd-analyze', [...args, file], { encoding: 'utf8' })
@@ -56,13 +69,17 @@ describe('workers/bake-worker.service', () => {
     }
 
     test('is a unit without a fault', () => {
-      expect(analyze('verify', '--man=no')).toEqual({ status: 0, stdout: '', stderr: '' })
+      expect(analyze(['verify', '--man=no'])).toEqual({ status: 0, stdout: '', stderr: '' })
     })
 
     test('exposes little', () => {
       // In tenths; a service without any hardening has 96.
-      const { status, stdout } = analyze('security', '--offline=yes', '--threshold=35', '--no-pager')
+      const { status, stdout } = analyze(['security', '--offline=yes', '--threshold=35', '--no-pager'])
       expect(status, stdout).toBe(0)
+    })
+
+    test('has a drop-in without a fault for direct bakes', () => {
+      expect(analyze(['verify', '--man=no'], readWorkersFile('direct-bakes.conf'))).toEqual({ status: 0, stdout: '', stderr: '' })
     })
   })
 })
