@@ -12,8 +12,8 @@ export interface MachineJobWorld extends RecordWorld {
   timeoutMs: number
   /** Told, in a sentence, of what went wrong without failing a bake. */
   onProblem(text: string): void
-  /** `notify:` of what has ended, after whoever asked knows. Never throws. */
-  announce?(ended: { bake: Bake } | { error: unknown }): Promise<void>
+  /** `notify:` of what has ended, after whoever asked knows; `job`: the id of one that failed although no run of it says so. Never throws. */
+  announce?(ended: { bake: Bake } | { error: unknown } | { job: string }): Promise<void>
   /**
    * Brings the job's commit here, and what baking it takes: all of it is told to `log`. Throws repository_not_allowed (exit 2) for one that this worker
    * doesn't build.

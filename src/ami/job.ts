@@ -29,6 +29,7 @@ export async function bakeMachineJob(job: MachineJob, world: MachineJobWorld, to
   const why = exhausted(record, tools.receives)
   if (why) {
     await record.end({ status: 'failed', failure: why })
+    await world.announce?.({ job: job.build })
     return { do: 'bury', reason: why.code }
   }
   return await oneRun(job, record, world, tools)
@@ -64,7 +65,7 @@ async function oneRun(job: MachineJob, record: JobRecord, world: MachineJobWorld
     record.now.machine = { ...before, runs: runs.filter((each) => each !== run) }
     const verdict = await giveUp(reason, record, log, world)
     // What is tried again is no end.
-    if (!watch.signal.aborted && verdict.do !== 'release') await world.announce?.({ error: reason })
+    if (verdict.do !== 'release') await world.announce?.(watch.signal.aborted ? { job: job.build } : { error: reason })
     return verdict
   }
   await watch.end()

@@ -1,6 +1,7 @@
 import type { End } from '../jobs/announce.ts'
 import { headline, lastLines } from '../jobs/notify.ts'
 import { code, duration, excerpt, plain, SHORT_COMMIT, slackPost } from '../jobs/notify-slack.ts'
+import type { BuildRecord } from '../jobs/records.ts'
 import { type BakeRecord, type LaunchVersion, type MachineDocument, nameOf } from './records.ts'
 import type { Machine } from './turn.ts'
 
@@ -12,8 +13,20 @@ export interface Made {
   launch?: LaunchVersion
 }
 
+type EndedBake = Pick<
+  BakeRecord,
+  'build' | 'project' | 'release' | 'commit' | 'by' | 'status' | 'startedAt' | 'endedAt' | 'failure'
+>
+
+/** Of a job for a worker that failed; undefined for any other. */
+export function jobEnd({ machine, status, askedAt, worker, ...record }: BuildRecord): End | undefined {
+  if (!machine || status !== 'failed') return undefined
+  const by = worker === undefined ? machine.by : `${machine.by} on worker ${worker}`
+  return bakeEnd({ startedAt: askedAt, ...record, release: machine.release, by, status }, undefined)
+}
+
 /** Undefined for a bake that goes on, was stopped by its person, or lost its claim. */
-export function bakeEnd(record: BakeRecord, made: Made | undefined): End | undefined {
+export function bakeEnd(record: EndedBake, made: Made | undefined): End | undefined {
   const { build, project, release, commit, by, status, startedAt, endedAt = startedAt, failure } = record
   const done = status === 'baked' ? made : undefined
   if (!done && status !== 'failed') return undefined

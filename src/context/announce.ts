@@ -1,11 +1,12 @@
 import type { Bake } from '../ami/bake.ts'
-import { bakeEnd } from '../ami/notice.ts'
+import { bakeEnd, jobEnd } from '../ami/notice.ts'
 import { readBake } from '../ami/records.ts'
 import { BakeError } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import type { Deployment } from '../fleet/deployments.ts'
 import { deploymentEnd } from '../fleet/notice.ts'
 import { announce, type End, wantsEnd } from '../jobs/announce.ts'
+import { readBuild } from '../jobs/records.ts'
 import { openHooks } from './hooks.ts'
 import type { Project } from './project.ts'
 
@@ -31,6 +32,13 @@ export async function announceFailedBake(error: unknown, project: Announcer, req
   if (build === undefined || !wanted(project, 'failed')) return
   const record = await readBake(project.ledger, build).catch(() => undefined)
   await tell(record && bakeEnd(record, undefined), project, request)
+}
+
+/** Of a job that failed without a run that did: it took too long, or cost too many workers. */
+export async function announceFailedJob(build: string, project: Announcer, request: Request): Promise<void> {
+  if (!wanted(project, 'failed')) return
+  const record = await readBuild(project.ledger, build).catch(() => undefined)
+  await tell(record && jobEnd(record), project, request)
 }
 
 /** Of a deployment that has ended. */

@@ -12,7 +12,7 @@ import type { ImageWorld } from '../image/world.ts'
 import type { MachineJob } from '../jobs/job.ts'
 import type { Handlers } from '../jobs/loop.ts'
 import { openBakeWorld } from './ami-world.ts'
-import { announceBake, announceFailedBake } from './announce.ts'
+import { announceBake, announceFailedBake, announceFailedJob } from './announce.ts'
 import type { Incarnation } from './image-world.ts'
 import type { Commits, Project } from './project.ts'
 import { listWorld } from './releases.ts'
@@ -63,6 +63,7 @@ function machineJobWorld({ project, onProblem, abort }: Options, me: Me, images:
     async announce(ended) {
       const request = { emit: problems(onProblem), signal: abort }
       if ('bake' in ended) await announceBake(ended.bake, project, request)
+      else if ('job' in ended) await announceFailedJob(ended.job, project, request)
       else await announceFailedBake(ended.error, project, request)
     },
     open: (job, run) => openJob(job, run, project, me.name, images),
@@ -98,5 +99,5 @@ async function openJob(
   }
   const request = { emit, settled: async () => {}, signal, base, baker: job.baker, explain: job.explain ?? false }
   const world = await openBakeWorld(project, request, { checkout, configPath: job.config, repository, source: repository })
-  return { ...world, images: jobImages(job, world.images), standIns: job.standIns, by: `${job.by}, on worker ${worker},` }
+  return { ...world, images: jobImages(job, world.images), standIns: job.standIns, by: `${job.by} on worker ${worker}` }
 }

@@ -207,6 +207,7 @@ describe('a bake that fails', () => {
     expect(one.worlds).toEqual([])
     expect(await states(plan.inputs)).toEqual([])
     await buried()
+    expect(one.announced).toEqual([build])
   })
 
   test('of other inputs than the asker’s was asked for by another bake, or by nobody honest: nothing is baked', async () => {

@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest'
-import { bakeEnd, type Made } from '../../src/ami/notice.ts'
+import { describe, expect, test } from 'vitest'
+import { bakeEnd, jobEnd, type Made } from '../../src/ami/notice.ts'
 import type { BakeRecord, MachineDocument } from '../../src/ami/records.ts'
+import type { BuildRecord } from '../../src/jobs/records.ts'
 
 const BUILD = 'ybr15gj57-3fgtss'
 const COMMIT = '1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d'
@@ -51,4 +52,29 @@ test('a bake that failed, with its last lines', () => {
 
 test.each(['running', 'cancelled', 'lost'] as const)('nobody is told of one that is %s', (status) => {
   expect(bakeEnd({ ...RECORD, status }, undefined)).toBeUndefined()
+})
+
+describe('a job for a worker', () => {
+  const failure = { kind: 'world', code: 'bake_timed_out', message: 'the bake ran for 180 min and was ended', exit: 5 } as const
+  const JOB: BuildRecord = {
+    ...{ version: 1, build: BUILD, project: 'shop', repository: 'r', config: 'bake.yaml', commit: COMMIT, image: 'machine' },
+    ...{ key: RECORD.inputs, priority: 'normal', rebuild: false, status: 'failed', failure, worker: 'i-0abc' },
+    ...{ askedAt: RECORD.startedAt - 1000, startedAt: RECORD.startedAt, endedAt: RECORD.startedAt + 90_000 },
+    machine: { release: 'v2', variant: 0, by: 'ann@laptop', runs: [] },
+  }
+
+  test('that took too long is told of, with who asked and which worker had it', () => {
+    const end = jobEnd(JOB)!
+    expect(end.notice).toMatchObject({
+      id: `bake_${BUILD}_failed`,
+      data: { by: 'ann@laptop on worker i-0abc', seconds: 90, failure: { code: 'bake_timed_out' } },
+    })
+    expect(end.slack.text).toContain('bake_timed_out')
+  })
+
+  test('that was cancelled is nobody’s news, nor is a build', () => {
+    expect(jobEnd({ ...JOB, status: 'cancelled' })).toBeUndefined()
+    const { machine: _, ...build } = JOB
+    expect(jobEnd(build)).toBeUndefined()
+  })
 })

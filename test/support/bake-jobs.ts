@@ -74,13 +74,14 @@ export function startBakeWorker(options: BakeWorkerOptions): BakeWorker {
     onProblem,
     onRecord: (record) => void records.push(record),
     async announce(ended) {
-      announced.push('bake' in ended ? ended.bake.status : String((ended.error as { code?: string }).code))
+      if ('bake' in ended) announced.push(ended.bake.status)
+      else announced.push('job' in ended ? ended.job : String((ended.error as { code?: string }).code))
     },
     async open(job, { log, signal }) {
       const made = await makeBakeWorld({ ...options, signal, ...(leaseMs !== undefined && { leaseMs }) })
       worlds.push(made)
       onOpen(made, job)
-      const by = `${job.by}, on worker ${name},`
+      const by = `${job.by} on worker ${name}`
       return Object.assign(made, { base: async () => AMI, images: askedImages(job), by, tell: log.tell })
     },
   }
