@@ -1,6 +1,7 @@
 import { awsChecks } from './doctor/aws.ts'
 import { diskChecks } from './doctor/disks.ts'
 import { engineChecks } from './doctor/engine.ts'
+import { machineChecks } from './doctor/machines.ts'
 import { projectChecks } from './doctor/project.ts'
 import { toolChecks } from './doctor/tools.ts'
 import type { CheckResult, DoctorWorld } from './doctor/types.ts'
@@ -9,7 +10,7 @@ import { BakeError, EXIT, type ExitCode, messageOf } from './errors.ts'
 export type { CheckResult, DoctorWorld } from './doctor/types.ts'
 
 /** Every prerequisite, in the order in which they are printed. */
-export const CHECKS = [...toolChecks, ...engineChecks, ...diskChecks, ...projectChecks, ...awsChecks]
+export const CHECKS = [...toolChecks, ...engineChecks, ...diskChecks, ...projectChecks, ...machineChecks, ...awsChecks]
 
 /** Runs all checks at once. A check that throws has failed; nothing that it throws ends the others. */
 export const examine = (world: DoctorWorld, signal: AbortSignal): Promise<CheckResult[]> =>

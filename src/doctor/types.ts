@@ -47,6 +47,13 @@ export interface DoctorWorld {
   buildx(): Promise<{ path: string; version: string } | undefined>
   /** Absolute path of a program in PATH. */
   which(program: string): string | undefined
+  /** Those of these programs that aren't there, looked for also where distributions keep those of the system. */
+  missingTools(programs: string[]): string[]
+  /** Programs and devices that changing disks lacks here. */
+  missingForDisks(): string[]
+  root: boolean
+  /** There is a /dev/kvm that this user may open. */
+  kvm(): Promise<boolean>
   emulated(): Promise<string[]>
   /** BAKE_REGISTRY_IMAGE. */
   registryImage: string | undefined

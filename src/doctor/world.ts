@@ -3,10 +3,12 @@ import { dirname, join, resolve } from 'node:path'
 import { type Config, loadConfig, locateConfig } from '../config.ts'
 import { emulatedPlatforms } from '../io/binfmt.ts'
 import { findBuildx } from '../io/buildx-find.ts'
+import { missingForDisks } from '../io/change-disk.ts'
 import { which } from '../io/child.ts'
 import { DockerEngine } from '../io/docker.ts'
 import { dockerEndpoint } from '../io/docker-endpoint.ts'
 import { engineEnvironment } from '../io/engine-environment.ts'
+import { missingTools } from '../io/machine-tools.ts'
 import { runTool } from '../io/run-tool.ts'
 import { secretVariable } from '../io/secrets.ts'
 import { machinePlatform } from '../platform-name.ts'
@@ -31,6 +33,14 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
     engineEnvironment: async () => engineEnvironment((await dockerEndpoint(env)).host),
     buildx: () => findBuildx(env),
     which: (program) => which(program, env.PATH),
+    missingTools,
+    missingForDisks,
+    root: process.getuid?.() === 0,
+    kvm: () =>
+      access('/dev/kvm', constants.R_OK | constants.W_OK).then(
+        () => true,
+        () => false,
+      ),
     emulated: () => emulatedPlatforms(),
     registryImage: env.BAKE_REGISTRY_IMAGE || undefined,
     gitVersion: async () => /(\d+\.\d+(?:\.\d+)*)/.exec(await git('--version'))?.[1],

@@ -1,8 +1,9 @@
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { isExecutable, spawnChild } from './child.ts'
+import { spawnChild } from './child.ts'
 import type { FoundFileSystem } from './disk-file-systems.ts'
+import { missingTools } from './machine-tools.ts'
 import { toolEnvironment } from './tool.ts'
 
 /** What the script uses beside coreutils and util-linux. */
@@ -32,9 +33,7 @@ export type ChangeEnd = { kind: 'done' } | { kind: 'unfit'; reason: string } | {
 
 /** What changing disks lacks on this machine: commands and devices. */
 export function missingForDisks(): string[] {
-  const dirs = (toolEnvironment().PATH ?? '').split(':')
-  const tools = TOOLS.filter((name) => !dirs.some((dir) => isExecutable(`${dir}/${name}`)))
-  return [...tools, ...FILES.filter((path) => !existsSync(path))]
+  return [...missingTools(TOOLS), ...FILES.filter((path) => !existsSync(path))]
 }
 
 /**
