@@ -133,6 +133,8 @@ async function prevalidate(
   // What can't be had at all comes before what these credentials may do.
   await world.check?.(ready, baker.name, verify)
   await baker.prevalidate(ready, world.signal)
+  // Who bakes is known by now. A disk is proven here, also one that becomes an AMI.
+  if (verify && (ready.base.kind === 'disk' || baker.name === 'direct')) (await world.prover('disk')).available?.(ready)
   return ready
 }
 

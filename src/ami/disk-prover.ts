@@ -1,10 +1,13 @@
 import { sha256 } from '../names.ts'
+import { qemuProgram } from '../qemu-names.ts'
 import type { Baked, BakeRun, MachinePlan, Proof, Prover } from './machine.ts'
 import type { Machines } from './machines.ts'
 import { proveDisk } from './prove.ts'
 
 /** Proves disks of this machine, as a prover of a plan. */
-export const diskProver = (machines: Machines): Prover => ({
+export const diskProver = (machines: Machines, assertTools: (commands: string[]) => void): Prover => ({
+  available: ({ base, standIns }) =>
+    assertTools([qemuProgram(base.architecture), 'mkfs.vfat', 'mcopy', ...(standIns.length > 0 ? ['docker'] : [])]),
   async prove(baked: Baked, plan: MachinePlan, run: BakeRun): Promise<Proof> {
     const { rendered, inputs } = plan
     if (baked.kind !== 'disk') throw new Error('only a disk can be proven on this machine')

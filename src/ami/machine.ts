@@ -195,6 +195,8 @@ export interface Proof {
 }
 
 export interface Prover {
+  /** Throws tool_missing (exit 4) when what it boots machines of this architecture with isn't there: asked before minutes of baking. */
+  available?(plan: Pick<MachinePlan, 'base' | 'standIns'>): void
   /** Boots a throwaway copy of it. Throws proof_failed (exit 3) with the console's last lines and each failing unit's journal. */
   prove(baked: Baked, plan: MachinePlan, run: BakeRun): Promise<Proof>
 }

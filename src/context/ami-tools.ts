@@ -50,8 +50,12 @@ export async function openBaker(
 
 /** What proves disks on this machine. */
 export async function openDiskProver(project: Project): Promise<Prover> {
-  const [{ diskProver }, { qemuMachines }] = await Promise.all([import('../ami/disk-prover.ts'), import('./machines.ts')])
-  return diskProver(qemuMachines(project.stateDir))
+  const [{ diskProver }, { qemuMachines }, { assertTools }] = await Promise.all([
+    import('../ami/disk-prover.ts'),
+    import('./machines.ts'),
+    import('../io/machine-tools.ts'),
+  ])
+  return diskProver(qemuMachines(project.stateDir), assertTools)
 }
 
 async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
