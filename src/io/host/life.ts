@@ -27,6 +27,12 @@ const FIRST_CLIENT_MS = 10_000
 /** A crashed host's jobs go on even if the client that started this one died before it connected. */
 const OWN_START_MS = 1_000
 
+/** 0 is a time, too; what is no number of milliseconds counts for nothing. */
+export function lingerMs(variable: string | undefined): number {
+  const asked = variable === undefined || variable.trim() === '' ? Number.NaN : Number(variable)
+  return asked >= 0 ? asked : LINGER_MS
+}
+
 /** When to run a worker, whom to welcome, and when it is over. */
 export class HostLife implements ControlHandlers {
   readonly root: string
@@ -50,7 +56,7 @@ export class HostLife implements ControlHandlers {
     this.#options = options
     this.root = options.root
     this.#log = tell.log
-    this.#lingerMs = options.lingerMs ?? (Number(process.env.BAKE_HOST_LINGER_MS) || LINGER_MS)
+    this.#lingerMs = options.lingerMs ?? lingerMs(process.env.BAKE_HOST_LINGER_MS)
     this.#worker = options.defaultWorker ?? process.env.BAKE_DEFAULT_WORKER !== '0'
     this.#keeper = new WorkerKeeper(() => {
       const { queueEndpoint, registry } = this.#services!
