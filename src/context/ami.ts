@@ -43,6 +43,10 @@ export async function bakeAmi(project: Project, ask: BakeAsk, request: AmiReques
     for (const each of asked?.made ?? []) if (isDone(each) && each.status === 'found') await announceBake(each, project, request)
     if (asked) return asked
   }
+  if (request.wait === false) {
+    const why = request.here ? '' : ', which workers with worker.bakes do of AMIs only'
+    request.emit({ type: 'notice', level: 'info', text: `--no-wait changes nothing: this process bakes${why}` })
+  }
   const made: Baking[] = []
   try {
     await eachVariant(async (variant) => {
