@@ -12,11 +12,15 @@ export interface Means {
 /** Why this machine can't change disks for `architecture` by itself, as the end of a sentence; undefined when it can. Pure. */
 export function unfitMachine({ platform, architecture, root, missing }: Means, wanted: 'amd64' | 'arm64'): string | undefined {
   if (platform !== 'linux') return `this is ${platform}, and a disk is mounted on Linux only`
-  if (!root) return 'it takes root: the disk is mounted'
+  if (!root) return 'bake mounts the disk, which takes root'
   if (architecture !== wanted) return `the disk is for ${wanted}, whose programs don't run here`
-  if (missing.length > 0) return `this machine has no ${missing.join(', no ')} (bin/setup --machines installs it)`
+  if (missing.length > 0) return `this machine has no ${missing.join(', no ')}${where(missing)}`
   return undefined
 }
+
+/** Programs can be installed; a device is the kernel's, or kept from this process. */
+const where = (missing: string[]): string =>
+  missing.every((name) => name.startsWith('/dev/')) ? '' : ' (bin/setup --machines installs programs)'
 
 /** File systems that the root's may be, and what the others are called where one of them is the reason. */
 const FIT = ['ext4', 'xfs']

@@ -47,7 +47,7 @@ test('a machine that isn’t fit has Packer bake, which is said, and the record 
   await baker.prevalidate(PLAN, run.signal)
   expect(await baker.bake(PLAN, run)).toBe(made)
   expect(baker.name).toBe('packer')
-  expect(notes()).toEqual(['Packer bakes, slowly: it takes root: the disk is mounted'])
+  expect(notes()).toEqual(['Packer bakes, slowly: bake mounts the disk, which takes root'])
   await baker.published?.(made, run)
 })
 

@@ -10,10 +10,11 @@ test('a machine with root and tools changes disks of its own architecture', () =
 
 test.each<[string, Partial<Means>, RegExp]>([
   ['another system', { platform: 'darwin' }, /this is darwin/],
-  ['a user', { root: false }, /it takes root/],
+  ['a user', { root: false }, /bake mounts the disk, which takes root/],
   ['another processor', { architecture: 'arm64' }, /for amd64/],
   ['a processor that nobody knows', { architecture: undefined }, /for amd64/],
   ['missing tools', { missing: ['slirp4netns', '/dev/fuse'] }, /no slirp4netns, no \/dev\/fuse \(bin\/setup --machines/],
+  ['a missing device', { missing: ['/dev/fuse'] }, /no \/dev\/fuse$/],
 ])('%s is a reason against it', (_, means, reason) => {
   expect(unfitMachine({ ...MEANS, ...means }, 'amd64')).toMatch(reason)
 })
