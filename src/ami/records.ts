@@ -56,7 +56,7 @@ const proofSchema = z.object({
 })
 
 /** `machines/<inputs>/<n>`: what claim n of that hash made. It counts once entry n + 1 is `published` with this document's hash. */
-export const machineSchema = z.object({
+const machineSchema = z.object({
   version: z.literal(1),
   build,
   inputs,
@@ -78,7 +78,7 @@ export const machineSchema = z.object({
 export type MachineDocument = z.infer<typeof machineSchema>
 
 /** `bakes/<id>`: one run of `bake ami` that claimed something. */
-export const bakeSchema = z.object({
+const bakeSchema = z.object({
   version: z.literal(1),
   build,
   project: z.string(),

@@ -12,14 +12,19 @@ export const amiFlags = {
   'refresh-base': boolean({ default: false, description: 'take the newest AMI that machine.base names, from now on' }),
   baker: string({
     options: ['packer', 'direct'],
-    description: 'who bakes, instead of machine.baker: the image is the same; disks are baked directly where that works',
+    description:
+      'who bakes, instead of machine.baker, what isn’t there yet (or with --rebake): the image is the same; disks are baked directly where that works',
   }),
   explain: boolean({
     default: false,
-    description: 'tell why a disk was made from the last one or from the base, and which files made its blocks change',
+    description: 'of a direct bake: tell also which files lie in the blocks that changed',
   }),
   here: boolean({ default: false, env: 'BAKE_HERE', description: 'bake in this process, although workers bake' }),
-  wait: boolean({ default: true, allowNo: true, description: 'follow what workers bake to its end' }),
+  wait: boolean({
+    default: true,
+    allowNo: true,
+    description: 'follow what workers bake to its end; --no-wait prints the ids of their bakes',
+  }),
   'keep-failed': boolean({
     default: false,
     description: 'on one machine: leave the disk of a failed bake; bake prune removes it',

@@ -7,7 +7,7 @@ export default class Ami extends BaseCommand<typeof Ami> {
   static override description =
     `A release is a git tag: its commit's images, by digest, go onto the base that its bake.yaml names. Images that aren't built yet are built first.
 The same inputs are baked once, whoever asks: asked for again the machine image is found. It is proven by booting a copy of it without a network.
-stdout has one line for each: the AMI's id or, on one machine, the path of the disk.`
+stdout has one line for each: the AMI's id or, on one machine, the path of the disk; with --no-wait, where workers bake, the ids of their bakes.`
   static override examples = [
     { description: 'the release of git tag v2', command: '<%= config.bin %> ami --release v2' },
     { description: 'a commit, as release sha-1a2b3c4d5e6f', command: '<%= config.bin %> ami --sha 1a2b3c4' },

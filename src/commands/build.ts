@@ -2,10 +2,10 @@ import { string } from '@oclif/core/args'
 import { BaseCommand } from '../cli/base.ts'
 
 export default class Build extends BaseCommand<typeof Build> {
-  static override summary = 'Show one build: what was asked for, who built it, how it ended.'
+  static override summary = 'Show one build, or bake on a worker: what was asked for, who did it, how it ended.'
   static override examples = ['<%= config.bin %> build ybr15gj57-3fgtss', '<%= config.bin %> build latest --json']
   static override args = {
-    id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
+    id: string({ required: true, ignoreStdin: true, description: 'id of a build or bake, its beginning, or latest' }),
   }
 
   async run(): Promise<object> {

@@ -2,10 +2,10 @@ import { integer, option, string } from '@oclif/core/flags'
 import { BaseCommand } from '../cli/base.ts'
 
 export default class Builds extends BaseCommand<typeof Builds> {
-  static override summary = 'List builds, newest first.'
+  static override summary = 'List builds, and bakes on workers, newest first.'
   static override examples = ['<%= config.bin %> builds', '<%= config.bin %> builds --image web --status failed --limit 5']
   static override flags = {
-    image: string({ description: 'only builds of this image' }),
+    image: string({ description: 'only builds of this image; machine, machine-2, …: bakes' }),
     branch: string({ description: 'only builds asked for on this branch' }),
     sha: string({ description: 'only builds of this commit (full or short)' }),
     status: option({

@@ -4,9 +4,9 @@ import { BaseCommand } from '../cli/base.ts'
 import { cancelledLine } from '../cli/cancelled-line.ts'
 
 export default class Cancel extends BaseCommand<typeof Cancel> {
-  static override summary = 'Cancel a build that is queued or running.'
+  static override summary = 'Cancel a build, or a bake on a worker, that is queued or running.'
   static override description =
-    'Others may wait for the same content: then only this build lets go of it, and the work goes on for them, unless --force cancels theirs too.'
+    'Others may wait for the same content: then only this one lets go of it, and the work goes on for them, unless --force cancels theirs too.'
   static override examples = [
     '<%= config.bin %> cancel ybr15gj57-3fgtss',
     '<%= config.bin %> cancel latest',
@@ -17,7 +17,7 @@ export default class Cancel extends BaseCommand<typeof Cancel> {
     id: string({
       required: true,
       ignoreStdin: true,
-      description: 'build id, the beginning of one, or latest; several are taken',
+      description: 'id of a build or a bake, the beginning of one, or latest; several are taken',
     }),
   }
   static override flags = {

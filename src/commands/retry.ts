@@ -6,14 +6,15 @@ import type { Project } from '../context/project.ts'
 import type { BuildRecord } from '../jobs/records.ts'
 
 export default class Retry extends BaseCommand<typeof Retry> {
-  static override summary = 'Ask again for what a build was asked for.'
-  static override description = 'Same commit, image and pins, as a new build. What is published by now is found, not built again.'
+  static override summary = 'Ask again for what a build, or a bake, was asked for.'
+  static override description =
+    'Of a build: same commit, image and pins, as a new build. Of a bake on a worker: bake ami for the same release, so for all of its machine images, proven, without --no-verify, --baker, --default and --explain. What is published by now is found, not made again.'
   static override examples = ['<%= config.bin %> retry ybr15gj57-3fgtss', '<%= config.bin %> retry latest --no-wait']
   static override args = {
-    id: string({ required: true, ignoreStdin: true, description: 'build id, the beginning of one, or latest' }),
+    id: string({ required: true, ignoreStdin: true, description: 'id of a build or bake, its beginning, or latest' }),
   }
   static override flags = {
-    wait: boolean({ description: 'follow the build to its end', default: true, allowNo: true }),
+    wait: boolean({ description: 'follow it to its end', default: true, allowNo: true }),
     ...storyFlags,
   }
 
@@ -28,10 +29,8 @@ export default class Retry extends BaseCommand<typeof Retry> {
     const asked = await askForImages(project, {
       subject: { sha: commit },
       ...(branch === undefined ? {} : { branch }),
-      images: [image],
-      rebuild,
+      ...{ images: [image], rebuild, priority },
       wait: this.flags.wait,
-      priority,
       dryRun: false,
       emit: this.emit,
       settled: this.settled,
@@ -48,9 +47,9 @@ export default class Retry extends BaseCommand<typeof Retry> {
   private async bakeAgain(project: Project, { commit, rebuild }: BuildRecord, release: string): Promise<object> {
     const { bakeAmi } = await import('../context/ami.ts')
     const { reportBakes } = await import('../cli/machine-report.ts')
+    const { emit, settled, interrupt: signal, flags } = this
     const ask = { release, sha: commit, verify: true, rebake: rebuild, keepFailed: false }
-    const request = { emit: this.emit, settled: this.settled, signal: this.interrupt, wait: this.flags.wait }
-    const { made, failure } = await bakeAmi(project, ask, request)
+    const { made, failure } = await bakeAmi(project, ask, { emit, settled, signal, wait: flags.wait })
     const report = reportBakes(made)
     for (const line of report.lines) this.log(line)
     this.partial = report.document

@@ -16,7 +16,7 @@ export default class Setup extends BaseCommand<typeof Setup> {
     'dry-run': boolean({ description: 'print the plan, change nothing' }),
     policies: boolean({
       description:
-        'print IAM policies for person, worker, builder (pulls images only), setup, for AMIs baker, prover and pruner, for groups deployer',
+        'print IAM policies for person, worker, builder (pulls images only), setup; for AMIs baker, prover and pruner, where workers bake asker; for groups deployer; for swaps swapper and swappable',
       exclusive: ['yes', 'dry-run'],
     }),
   }

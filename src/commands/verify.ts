@@ -4,7 +4,7 @@ import { BaseCommand, storyFlags } from '../cli/base.ts'
 export default class Verify extends BaseCommand<typeof Verify> {
   static override summary = 'Prove that a release’s machine image starts all its services without a network.'
   static override description =
-    'Boots a throwaway copy of a disk twice at the same time, once with no network card and once with a network that answers nothing; an AMI once, in a subnet without routes. Waits for every health check and compares running digests with the manifest. Prints the seconds from power-on to healthy. Exit code 3: not proven, with the reason of each service.'
+    'Boots a throwaway copy of a disk twice at the same time, once with no network card and once with a network that answers nothing; an AMI once, as an instance in a subnet without routes. Records that a release is proven, and tells nobody (notify: is of bake ami). Waits for every health check and compares running digests with the manifest. Prints the seconds from power-on to healthy. Exit code 3: not proven, with the reason of each service.'
   static override examples = [
     '<%= config.bin %> verify v2',
     '<%= config.bin %> verify ./disk.qcow2 --json',

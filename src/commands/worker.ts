@@ -4,7 +4,7 @@ import type { ErrorReport } from '../cli/report.ts'
 import type { WorkerLog } from '../cli/worker-log.ts'
 
 export default class Worker extends BaseCommand<typeof Worker> {
-  static override summary = 'Take builds from the queue: one member of the fleet.'
+  static override summary = 'Take builds, and with --bakes machine images, from the queue: one member of the fleet.'
   static override description =
     `Runs until it is stopped. The first Ctrl-C or SIGTERM drains: what runs is finished, nothing new is taken. The second, or the end of --drain-seconds,
 kills what runs and hands it back to the queue. On one machine a worker is started by itself when work is asked for; this is for more of them, or to watch one.`

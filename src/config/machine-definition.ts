@@ -83,14 +83,14 @@ const base = z.strictObject({
     ])
     .optional()
     .describe('An AMI: { owner, name } or { id }.'),
-  disk: z.string().min(1).optional().describe('A raw disk, on one machine.'),
+  disk: z.string().min(1).optional().describe('A raw or qcow2 disk, on one machine.'),
 })
 
 const ami = z.strictObject({
   regions: z
     .array(z.string().regex(/^[a-z]{2,}(?:-[a-z]+)+-[0-9]+$/, 'must be a region, such as us-east-1'))
     .optional()
-    .describe('Where it is copied to.'),
+    .describe('Where it is copied to; by a direct bake uploaded to.'),
   share_with: z
     .array(z.string().regex(/^[0-9]{12}$/, 'must be an account id, 12 digits in quotes'))
     .optional()
@@ -119,12 +119,19 @@ const launchTemplate = z
 
 export const machine = z.strictObject({
   base: base.describe('What the machine image starts from: one of ami and disk.'),
-  instance_type: instanceType.optional(),
+  instance_type: instanceType
+    .optional()
+    .describe('Of the instance on which Packer bakes and which proves. Default: a small one of the architecture.'),
   also: z
     .array(z.strictObject({ base, instance_type: instanceType.optional(), launch_template: launchTemplate.optional() }))
     .optional()
     .describe('More machine images of each release, from other bases: of another processor architecture, for example.'),
-  baker: z.enum(['packer', 'direct']).optional().describe('Which baker runs.'),
+  baker: z
+    .enum(['packer', 'direct'])
+    .optional()
+    .describe(
+      'direct: change the last disk, of an AMI upload what changed. packer: boot the base. Left out: disks directly where that works, AMIs with Packer.',
+    ),
   templates: path.optional().describe("Directory of templates that replace bake's own."),
   setup: z.array(path).optional().describe('Scripts that run on the machine before it is saved.'),
   ami: ami.optional().describe('How the AMI is registered.'),

@@ -60,7 +60,7 @@ const pinnedImage = z.strictObject({
 })
 
 /** One machine image of a release, with everything that decides it: nothing is waited for. */
-export const machineJobSchema = z.strictObject({
+const machineJobSchema = z.strictObject({
   ...subject,
   kind: z.literal('machine'),
   release: z.string().refine((name) => releaseNameProblem(name) === undefined, 'no release name'),

@@ -44,7 +44,12 @@ describe('workers/bake-worker.service', () => {
     const dropIn = readWorkersFile('direct-bakes.conf')
     const settings = Object.fromEntries([...dropIn.matchAll(/^(\w+)=(.*)$/gm)].map(([, name, to]) => [name, to]))
     expect(settings).toMatchObject({ User: 'root', CapabilityBoundingSet: '~', NoNewPrivileges: 'no', RestrictNamespaces: 'no' })
-    expect(settings).toMatchObject({ PrivateDevices: 'no', ProtectClock: 'no', ProtectControlGroups: 'no', RestrictSUIDSGID: 'no' })
+    expect(settings).toMatchObject({
+      PrivateDevices: 'no',
+      ProtectClock: 'no',
+      ProtectControlGroups: 'no',
+      RestrictSUIDSGID: 'no',
+    })
     // What it names is the unit's own, under the same name.
     for (const name of Object.keys(settings)) value(name)
   })

@@ -25,8 +25,8 @@ const NEXT_HASHES = 'next.sha256'
 type Next = { lineage: LineageId; head: Omit<Head, 'hashes' | 'file'> }
 
 /**
- * Disks of this machine by changing the last one, without a virtual machine. `wanted`: machine.baker says so; else it is the default. What this machine or the
- * disk isn't fit for Packer bakes, which is said.
+ * Disks of this machine by changing the last one, without a virtual machine. What this machine or the disk isn't fit for Packer bakes, which
+ * is said.
  */
 export function directDiskBaker(world: DirectBakerWorld): Baker {
   let name: Baker['name'] = 'direct'

@@ -14,7 +14,7 @@ const FIRST_PAUSE_MS = 100
 const LONGEST_PAUSE_MS = 1_000
 
 /**
- * How fast an account may put blocks, as its refusals tell. One for everything that this process uploads, to whatever region: what is refused slows all down
+ * How fast an account may put blocks, as its refusals tell. One for everything that a bake uploads, to whatever region: what is refused slows all down
  * together, instead of each trying again by itself.
  */
 export class Pace {

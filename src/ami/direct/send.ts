@@ -21,7 +21,7 @@ export interface SendWorld {
   stateDir: string
   snapshots(region: string): Ec2Snapshots
   ebs(region: string): Ebs
-  /** One for all that this process uploads. */
+  /** One for all that a bake uploads. */
   pace: Pace
 }
 
