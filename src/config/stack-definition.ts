@@ -31,7 +31,7 @@ export const stack = z.strictObject({
     )
     .refine((targets) => Object.keys(targets).length > 0, 'must name a tag or InstanceIds')
     .optional()
-    .describe('Instances by tag: { "tag:stack": dev-alice }.'),
+    .describe('Instances by tag, { "tag:stack": dev-alice }, or by id, { InstanceIds: [i-…] }.'),
   autoscaling_group: z.string().min(1).max(255).optional().describe('Name of the group.'),
   local: z.literal(true).optional().describe('Services run on the engine of this machine.'),
   rolling: rolling.optional().describe('How bake deploy replaces the instances of the group.'),
