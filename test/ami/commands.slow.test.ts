@@ -105,3 +105,8 @@ test('bake prune tells what it marks and deletes', async () => {
   const last = await bake('prune')
   expect([last.stdout, last.stderr]).toEqual(['', 'nothing to prune\n'])
 })
+
+test('bake ami --no-wait on one machine: waits, and says so', async () => {
+  const { stderr } = await bake('ami', '--release', 'v1', '--no-wait')
+  expect(stderr).toContain('--no-wait changes nothing: this process bakes')
+})

@@ -210,6 +210,17 @@ describe('a bake that fails', () => {
     expect(one.announced).toEqual([build])
   })
 
+  test('by taking too long is told of under the job’s own id', async () => {
+    const { build } = await ask()
+    const held = hold()
+    const one = worker('one', { timeoutMs: 300, onOpen: (world) => Object.assign(world, { before: held.wait }) })
+    await held.entered()
+    setTimeout(held.release, 600)
+    expect(await ended(build)).toMatchObject({ status: 'failed', failure: { code: 'bake_timed_out', exit: 5 } })
+    await buried()
+    expect(one.announced).toEqual([build])
+  })
+
   test('of other inputs than the asker’s was asked for by another bake, or by nobody honest: nothing is baked', async () => {
     const asked = await ask()
     const [message] = await queue.receive('machine', { max: 1, waitSeconds: 1, visibilitySeconds: 30 })
