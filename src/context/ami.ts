@@ -44,7 +44,7 @@ export async function bakeAmi(project: Project, ask: BakeAsk, request: AmiReques
     if (asked) return asked
   }
   if (request.wait === false) {
-    const why = request.here ? '' : ', which workers with worker.bakes do of AMIs only'
+    const why = request.here ? '' : ' (workers bake AMIs, with worker.bakes: true)'
     request.emit({ type: 'notice', level: 'info', text: `--no-wait changes nothing: this process bakes${why}` })
   }
   const made: Baking[] = []
