@@ -82,12 +82,15 @@ export async function compareBlocks(overlay: Layer, before: BlockHashes): Promis
   return { indexes, hashes }
 }
 
-/** The first block of a disk that isn't what was recorded; undefined when all are. */
-export async function damagedBlock(disk: Layer, hashes: BlockHashes, signal?: AbortSignal): Promise<number | undefined> {
-  for (let index = 0; index < blocksOf(disk.bytes); index++) {
-    signal?.throwIfAborted()
+/** The first block of a disk, from block `from` up to and without `to`, that isn't what was recorded; undefined when all are. */
+export async function damagedBlock(
+  disk: Layer,
+  hashes: BlockHashes,
+  from = 0,
+  to = blocksOf(disk.bytes),
+): Promise<number | undefined> {
+  for (let index = from; index < to; index++)
     if (!hashBlock(await disk.read(index * BLOCK_BYTES, BLOCK_BYTES)).equals(at(hashes, index))) return index
-  }
   return undefined
 }
 

@@ -128,7 +128,7 @@ export async function copyBase(stateDir: string, id: LineageId, copy: (path: str
   try {
     const hashes = await copy(temporary)
     await rename(temporary, path)
-    await write(hashesPath(path), hashes)
+    await writeWhole(hashesPath(path), hashes)
     return { path, format: 'raw', generation: 0, hashes, diskBytes: (await stat(path)).size }
   } finally {
     await rm(temporary, { force: true })
@@ -142,18 +142,22 @@ export async function forget(stateDir: string, id: LineageId, generation: number
   for (const path of paths) await rm(path, { force: true })
 }
 
+/** The next bake copies the base again. The copy stays: disks stand on it. */
+export const distrustBase = (stateDir: string, id: LineageId): Promise<void> =>
+  rm(hashesPath(basePath(stateDir, id)), { force: true })
+
 /** From now on the next disk is made from this one: by one rename. */
 export async function promote(stateDir: string, id: LineageId, head: Omit<Head, 'hashes'>, hashes: BlockHashes): Promise<void> {
   const path = headPath(stateDir, id)
   const former = await readHead(path)
   const own = `${path.slice(0, -'.json'.length)}-${head.build}.sha256`
-  await write(own, hashes)
-  await write(path, JSON.stringify({ ...head, hashes: relative(stateDir, own) } satisfies Head))
+  await writeWhole(own, hashes)
+  await writeWhole(path, JSON.stringify({ ...head, hashes: relative(stateDir, own) } satisfies Head))
   if (former && former.build !== head.build) await rm(join(stateDir, former.hashes), { force: true })
 }
 
 /** All of it or nothing, and on the disk. */
-async function write(path: string, content: string | Buffer): Promise<void> {
+export async function writeWhole(path: string, content: string | Buffer): Promise<void> {
   const temporary = `${path}.${process.pid}.tmp`
   await using file = await open(temporary, 'w')
   await file.writeFile(content)
