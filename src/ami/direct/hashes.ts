@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import type { Layer } from '../../io/disk-layers.ts'
+import { sha256 } from '../../names.ts'
 import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
 
 export const HASH_BYTES = 32
@@ -18,6 +19,9 @@ export const hashBlock = (block: Buffer): Buffer => (block.equals(ZEROS) ? OF_ZE
 export const hashAt = (hashes: BlockHashes, index: number): Buffer => at(hashes, index)
 export const isZeros = (digest: Buffer): boolean => digest.equals(OF_ZEROS)
 const at = (hashes: BlockHashes, index: number) => hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
+
+/** Names what a disk holds. */
+export const diskId = (hashes: BlockHashes): string => sha256(hashes)
 
 /** Hashes of a disk of zeros. */
 export function zeroHashes(diskBytes: number): BlockHashes {

@@ -78,7 +78,8 @@ function lastOf(stateDir: string, id: { base: string; key: string }): Kept {
     async forget({ head, generation }) {
       // Another one was published meanwhile.
       if ((await open())?.head?.build === head?.build) await forget(stateDir, id, generation)
-      return `the disk of release ${head?.release}, which the next one would have been made from, is damaged: the next bake begins with the base`
+      const where = Object.keys(head?.snapshots ?? {}).length > 0 ? 'its snapshot or the base' : 'the base'
+      return `the disk of release ${head?.release}, which the next one would have been made from, is damaged: the next bake begins with ${where}`
     },
   }
 }
