@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { errnoOf } from '../errors.ts'
 import { standsOn } from '../qcow2.ts'
 import { headSchema, LINEAGES } from './direct/lineage.ts'
+import { NOTE } from './direct/scrub.ts'
 import type { Leftover } from './prune.ts'
 
 interface Item extends Leftover {
@@ -31,9 +32,9 @@ export async function spareLineages(stateDir: string, disks: string[]): Promise<
       const own = (name: string) =>
         needed.has(join(dir, name)) || under.has(join(dir, name)) || kept.includes(join(LINEAGES, base, name))
       if (!names.some(own)) return [await leftover('lineage', stateDir, join(LINEAGES, base), 'no disk stands on it')]
-      const spare = names.filter(
-        (name) => !own(name) && !heads.has(name) && !(name.endsWith('.raw.sha256') && own(name.slice(0, -'.sha256'.length))),
-      )
+      const needs = (name: string) =>
+        own(name) || heads.has(name) || (name.endsWith('.raw.sha256') && own(name.slice(0, -'.sha256'.length)))
+      const spare = names.filter((name) => !needs(name.endsWith(NOTE) ? name.slice(0, -NOTE.length) : name))
       return Promise.all(
         spare.map((name) => leftover('file', stateDir, join(LINEAGES, base, name), 'a bake that was killed left it')),
       )

@@ -25,6 +25,7 @@ import { openHooks } from './hooks.ts'
 import { imageWorld } from './image-world.ts'
 import { buryPredecessor, Leases } from './leases.ts'
 import type { Project } from './project.ts'
+import { scrubWhenIdle } from './scrub.ts'
 import type { Services } from './services.ts'
 import { readSettings } from './settings.ts'
 import { openLife } from './worker-life.ts'
@@ -100,6 +101,7 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
   using _upkeep = packWhenIdle(slots, mirrors, options)
   const { engine } = world
   await using life = await openLife({ ...options, ...me, slots: both(slots, bakeSlots), bakes, queue, engine, departure, room })
+  await using _scrub = scrubWhenIdle({ ...options, stateDir: project.stateDir, slots: [slots, bakeSlots] })
   await using _warm = await warmCaches({ ...options, slots, world, settings, watch, shards: () => life.shards })
   options.onReady?.({ name, slots: slots.count })
   watch.enter('ready')

@@ -48,6 +48,11 @@ const listedSchema = z.object({
   BlockSize: z.literal(BLOCK_BYTES),
   NextToken: z.string().optional(),
 })
+const changedSchema = listedSchema.omit({ Blocks: true }).extend({
+  ChangedBlocks: z
+    .array(z.object({ BlockIndex: z.number().int().min(0), SecondBlockToken: z.string().min(1).optional() }))
+    .default([]),
+})
 
 /**
  * The EBS direct APIs of one region. Loads the SDK with the first call. Errors, all of exit 4: ec2_denied with the action to allow, ec2_throttled, ec2_unreachable,
@@ -111,6 +116,28 @@ export class Ebs implements AsyncDisposable {
       blocks.push(...page.Blocks.map(({ BlockIndex, BlockToken }) => ({ index: BlockIndex, token: BlockToken })))
       next = page.NextToken
       if (next === undefined) return { volumeBytes: page.VolumeSize * GIB, blocks }
+    }
+  }
+
+  /**
+   * Blocks in which it differs from a snapshot that it descends from, ascending; without a token what only the other one has. Throws ec2_refused for snapshots of
+   * different lineages.
+   */
+  async listChangedBlocks(
+    { snapshot, since }: { snapshot: string; since: string },
+    signal: AbortSignal,
+  ): Promise<{ index: number; token?: string }[]> {
+    const blocks: { index: number; token?: string }[] = []
+    for (let next: string | undefined; ; ) {
+      const answer = await this.#call('ListChangedBlocks', snapshot, ({ sdk, client }) => {
+        const input = { FirstSnapshotId: since, SecondSnapshotId: snapshot, MaxResults: PAGE, NextToken: next }
+        return client.send(new sdk.ListChangedBlocksCommand(input), { abortSignal: signal })
+      })
+      const page = this.#parsed(changedSchema, answer, 'ListChangedBlocks')
+      for (const { BlockIndex: index, SecondBlockToken: token } of page.ChangedBlocks)
+        blocks.push({ index, ...(token !== undefined && { token }) })
+      next = page.NextToken
+      if (next === undefined) return blocks
     }
   }
 

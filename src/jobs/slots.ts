@@ -87,7 +87,12 @@ export class Slots {
     if (signal.aborted) return
     await new Promise<void>((resolve) => {
       this.#watching.push(resolve)
-      signal.addEventListener('abort', () => resolve(), { once: true })
+      // A worker without jobs is asked this for weeks.
+      const end = () => {
+        this.#watching = this.#watching.filter((each) => each !== resolve)
+        resolve()
+      }
+      signal.addEventListener('abort', end, { once: true })
     })
   }
 }

@@ -115,7 +115,7 @@ function direct(machine: SetupMachine, place: Place): Statement[] {
   const [images, snapshots] = [unowned(place, regions, ['image']), unowned(place, regions, ['snapshot'])]
   const asked = { StringEquals: { 'aws:RequestTag/bake:project': machine.project } }
   return [
-    allow('ReadBlocks', ['ebs:GetSnapshotBlock', 'ebs:ListSnapshotBlocks'], snapshots),
+    allow('ReadBlocks', ['ebs:GetSnapshotBlock', 'ebs:ListChangedBlocks', 'ebs:ListSnapshotBlocks'], snapshots),
     allow('StartSnapshot', ['ebs:StartSnapshot'], snapshots, asked),
     allow('PutBlocks', ['ebs:CompleteSnapshot', 'ebs:PutSnapshotBlock'], snapshots, ofProject(machine)),
     allow('RegisterImage', ['ec2:RegisterImage'], images, asked),

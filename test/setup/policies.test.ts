@@ -90,6 +90,7 @@ const CALLS: Record<string, { action?: string; roles: AnyRole[] }> = {
   'ssm:UpdateDocumentDefaultVersion': { roles: ['setup'] },
   'ebs:CompleteSnapshot': { roles: ['baker', 'prover'] },
   'ebs:GetSnapshotBlock': { roles: ['baker'] },
+  'ebs:ListChangedBlocks': { roles: ['baker'] },
   'ebs:ListSnapshotBlocks': { roles: ['baker'] },
   'ebs:PutSnapshotBlock': { roles: ['baker', 'prover'] },
   'ebs:StartSnapshot': { roles: ['baker', 'prover'] },
@@ -358,7 +359,7 @@ describe('what each may reach', () => {
 
   test('what changes or deletes takes the project’s tag; only launch templates have none', () => {
     const harmless =
-      /:(?:Describe|GetEbs|GetSnapshotBlock|ListSnapshotBlocks|GetConsoleOutput|GetQueueUrl|SendMessage|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
+      /:(?:Describe|GetEbs|GetSnapshotBlock|ListChangedBlocks|ListSnapshotBlocks|GetConsoleOutput|GetQueueUrl|SendMessage|PutObject|CopyImage|CreateImage|RunInstances|CreateSecurityGroup)/
     const free = [all.baker, all.prover, all.pruner].flatMap(({ Statement }) =>
       Statement.filter(({ Action, Condition }) => Condition === undefined && !Action.every((action) => harmless.test(action))),
     )

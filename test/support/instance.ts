@@ -52,8 +52,15 @@ mount -t tmpfs -o mode=755 tmpfs "$root"
 mkdir -p "$root"/{usr,proc,sys,dev,run,tmp,etc,var/lib,root,engine}
 for name in bin sbin lib lib64; do ln -s "usr/$name" "$root/$name"; done
 ln -s ../run "$root/var/run"
-mount --bind /usr "$root/usr"
-mount -o remount,ro,bind "$root/usr"
+# Units run /usr/bin/docker, which on some machines lies elsewhere.
+if [ -x /usr/bin/docker ]; then
+  mount --bind /usr "$root/usr"
+  mount -o remount,ro,bind "$root/usr"
+else
+  mkdir -p "$root"/over/{upper/bin,work}
+  cp -L "$(command -v docker)" "$root/over/upper/bin/docker"
+  mount -t overlay -o "lowerdir=/usr,upperdir=$root/over/upper,workdir=$root/over/work" overlay "$root/usr"
+fi
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"

@@ -10,6 +10,7 @@ import { bakeDirect, type PreparedDisk } from './bake.ts'
 import type { DirectBakerWorld } from './baker.ts'
 import { type BaseSnapshot, baseSnapshot } from './base-snapshots.ts'
 import { downloadSnapshot } from './download.ts'
+import { fetchLast } from './fetch.ts'
 import { unfitMachine } from './fit.ts'
 import { unfitAmi } from './fit-ami.ts'
 import { type KeptWorld, keepDisk, rememberDisk } from './kept.ts'
@@ -17,7 +18,7 @@ import { basePath, copyBase, forget, knownBase, type LineageId, lastDisk, lineag
 import { newImage, registerSnapshots } from './register-ami.ts'
 import { checkLast, type SendWorld, sendDisk } from './send.ts'
 
-export interface DirectAmiWorld extends Omit<DirectBakerWorld, 'copyDisk'>, KeptWorld, SendWorld {
+export interface DirectAmiWorld extends DirectBakerWorld, KeptWorld, SendWorld {
   images(region: string): Ec2Images
 }
 
@@ -25,7 +26,7 @@ export interface DirectAmiWorld extends Omit<DirectBakerWorld, 'copyDisk'>, Kept
 const LOST = new Set(['parent_missing', 'parent_foreign'])
 
 /**
- * AMIs without an instance: the last disk of this worker with this base is changed here, what changed is put into a child of each region's last snapshot, while the
+ * AMIs without an instance: the last disk with this base, this worker's or fetched, is changed here, what changed is put into a child of each region's last snapshot, while the
  * same disk is proven in a virtual machine, and images are registered after both. What this machine or the base isn't fit for Packer bakes, which is said.
  */
 export function directAmiBaker(world: DirectAmiWorld): Baker {
@@ -101,6 +102,7 @@ async function bakeAmi(plan: MachinePlan, run: BakeRun, world: DirectAmiWorld): 
   const base = await imageOf(plan, world)
   const bases = await inPhase('base snapshots', run.tell, () => basesOf(base, plan, run, world))
   const lineage = lineageOf(plan, world.version, JSON.stringify(bases.map(({ region, id, key }) => [region, id, key])))
+  await fetchLast(lineage, { plan, run, home: bases[0]! }, world)
   try {
     return await bakeUpon(bases, lineage, { plan, run, base, keepIn: run.dir }, world)
   } catch (error) {
@@ -162,7 +164,7 @@ async function bakeUpon(
   return baked
 }
 
-/** The disk of the release; the base is brought here once. */
+/** The disk of the release; the base is brought here once, when it is needed. */
 async function prepare(
   home: BaseSnapshot,
   lineage: LineageId,
@@ -180,11 +182,12 @@ async function prepare(
     throw new Error('the base is here already')
   }
   const bake = () => bakeDirect({ plan, lineage, base, run, explain: world.explain }, { ...world, copyDisk })
-  await bringBase()
+  // A disk that was fetched stands on no base.
+  if (run.fresh || 'none' in (await lastDisk(stateDir, lineage))) await bringBase()
   try {
     return await bake()
   } catch (error) {
-    // Its copy was damaged, and thrown away.
+    // Its copy was damaged and thrown away, or a fetched disk was.
     if (errnoOf(error) !== 'ENOENT' || (await knownBase(stateDir, lineage))) throw error
     await bringBase()
     return await bake()

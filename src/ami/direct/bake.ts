@@ -190,7 +190,10 @@ async function runSteps({ plan, run, generation, roots, explain }: Steps, world:
   await using login = await world.login(registriesOf(plan))
   if (login) {
     run.hide?.(login.secrets)
-    await symlink(login.dir, join(dir, 'kit/login'))
+    const link = join(dir, 'kit/login')
+    // That of a disk which is thrown away leads nowhere.
+    await rm(link, { force: true })
+    await symlink(login.dir, link)
   }
   const story = new ChangeStory(run.tell)
   const mode = generation === 0 ? 'first' : 'next'

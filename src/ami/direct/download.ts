@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises'
 import { type BakeError, unavailable } from '../../errors.ts'
 import type { Ebs, SnapshotBlock } from '../../io/ebs.ts'
 import { BLOCK_BYTES } from './blocks.ts'
-import { type BlockHashes, blocksOf, hashAt, isZeros, setHash, zeroHashes } from './hashes.ts'
+import { type BlockHashes, blocksOf, hashAt, hashBlock, isZeros, setHash, zeroHashes } from './hashes.ts'
 import { Pace } from './pace.ts'
 import { patiently } from './patience.ts'
 
@@ -27,6 +27,25 @@ export async function downloadSnapshot(snapshot: string, path: string, ebs: Read
   })
   await file.datasync()
   return hashes
+}
+
+/** What is told of a snapshot's blocks, written over the file `path`, whose blocks have these hashes: both are as the snapshot is then. */
+export async function downloadOver(
+  { snapshot, blocks }: { snapshot: string; blocks: { index: number; token?: string }[] },
+  { path, hashes }: { path: string; hashes: BlockHashes },
+  ebs: Pick<Reader, 'region' | 'getBlock'>,
+  signal: AbortSignal,
+): Promise<void> {
+  await using file = await open(path, 'r+')
+  const put = async (index: number, data: Buffer, digest: Buffer) => {
+    setHash(hashes, index, digest)
+    await file.write(data, 0, BLOCK_BYTES, index * BLOCK_BYTES)
+  }
+  const zeros = Buffer.alloc(BLOCK_BYTES)
+  for (const { index, token } of blocks) if (token === undefined) await put(index, zeros, hashBlock(zeros))
+  const there = blocks.flatMap(({ index, token }) => (token === undefined ? [] : [{ index, token }]))
+  await readBlocks(snapshot, there, ebs, signal, put)
+  await file.datasync()
 }
 
 /** Reads a snapshot back and compares it with the hashes of the disk that it should hold. Throws readback_differs (exit 4). */
@@ -59,7 +78,7 @@ export async function absentBlocks(snapshot: string, diskBytes: number, ebs: Rea
 async function readBlocks(
   snapshot: string,
   blocks: SnapshotBlock[],
-  ebs: Reader,
+  ebs: Pick<Reader, 'region' | 'getBlock'>,
   signal: AbortSignal,
   take: (index: number, data: Buffer, digest: Buffer) => Promise<void>,
 ): Promise<void> {

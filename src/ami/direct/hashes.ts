@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import type { Layer } from '../../io/disk-layers.ts'
+import { sha256 } from '../../names.ts'
 import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
 
 export const HASH_BYTES = 32
@@ -18,6 +19,9 @@ export const hashBlock = (block: Buffer): Buffer => (block.equals(ZEROS) ? OF_ZE
 export const hashAt = (hashes: BlockHashes, index: number): Buffer => at(hashes, index)
 export const isZeros = (digest: Buffer): boolean => digest.equals(OF_ZEROS)
 const at = (hashes: BlockHashes, index: number) => hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
+
+/** Names what a disk holds. */
+export const diskId = (hashes: BlockHashes): string => sha256(hashes)
 
 /** Hashes of a disk of zeros. */
 export function zeroHashes(diskBytes: number): BlockHashes {
@@ -82,12 +86,15 @@ export async function compareBlocks(overlay: Layer, before: BlockHashes): Promis
   return { indexes, hashes }
 }
 
-/** The first block of a disk that isn't what was recorded; undefined when all are. */
-export async function damagedBlock(disk: Layer, hashes: BlockHashes, signal?: AbortSignal): Promise<number | undefined> {
-  for (let index = 0; index < blocksOf(disk.bytes); index++) {
-    signal?.throwIfAborted()
+/** The first block of a disk, from block `from` up to and without `to`, that isn't what was recorded; undefined when all are. */
+export async function damagedBlock(
+  disk: Layer,
+  hashes: BlockHashes,
+  from = 0,
+  to = blocksOf(disk.bytes),
+): Promise<number | undefined> {
+  for (let index = from; index < to; index++)
     if (!hashBlock(await disk.read(index * BLOCK_BYTES, BLOCK_BYTES)).equals(at(hashes, index))) return index
-  }
   return undefined
 }
 

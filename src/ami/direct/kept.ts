@@ -3,12 +3,13 @@ import { join, relative } from 'node:path'
 import { z } from 'zod'
 import { failpoint } from '../../failpoint.ts'
 import type { Ledger } from '../../io/ledger.ts'
-import { keys, sha256 } from '../../names.ts'
+import { buildIdTime, keys, sha256 } from '../../names.ts'
 import { backingOf } from '../../qcow2.ts'
 import type { BakeRun, MachinePlan } from '../machine.ts'
 import type { Rebase } from '../shelf-disk.ts'
 import type { PreparedDisk } from './bake.ts'
-import { type Head, LINEAGES, type LineageId, promote } from './lineage.ts'
+import { diskId } from './hashes.ts'
+import { type Head, headSchema, LINEAGES, type LineageId, promote } from './lineage.ts'
 
 export interface KeptWorld {
   /** Absolute. */
@@ -27,17 +28,25 @@ interface Next {
   lineage: LineageId
   /** Of the disk, from the run's directory. */
   disk: string
-  head: Omit<Head, 'hashes' | 'file'>
+  head: PublishedHead
 }
 
-/** What a worker's next bake builds upon: `bake prune` leaves it. */
+/** A disk as others know it, who don't have its file. */
+export type PublishedHead = Omit<Head, 'hashes' | 'file'>
+const publishedSchema = z.object(headSchema.omit({ hashes: true, file: true }).shape)
+
+/** What a worker's next bake builds upon: `bake prune` leaves it, and a worker that has no disk of the lineage begins with it. */
 const parentsSchema = z.object({
   version: z.literal(1),
   by: z.string(),
   at: z.number(),
   /** Snapshot id by region. */
   snapshots: z.record(z.string(), z.string()),
+  /** What the snapshots' tag `bake:disk` is. */
+  disk: z.string().optional(),
+  head: publishedSchema.optional().catch(undefined),
 })
+type Parents = z.infer<typeof parentsSchema>
 
 /** A worker that baked nothing for so long has no say any more: its next bake begins with the base. */
 const KEPT_MS = 30 * 24 * 3600 * 1000
@@ -75,16 +84,45 @@ export async function keepDisk(run: BakeRun, { stateDir, ledger, rebase, by }: K
   if (backing !== undefined) await rebase(from, relative(dir, backing))
   await failpoint('direct-published')
   await rename(from, to)
-  const name = sha256(`${by} ${stateDir} ${lineage.base} ${lineage.key}`).slice(0, 16)
+  const hashes = await readFile(join(run.dir, NEXT_HASHES))
   // First: what the ledger names too much costs a little, too little a bake from the base.
-  await ledger.put(keys.parents(name), { version: 1, by, at: Date.now(), snapshots: head.snapshots })
-  await promote(stateDir, lineage, { ...head, file: relative(stateDir, to) }, await readFile(join(run.dir, NEXT_HASHES)))
+  await nameParents(lineage, { head, disk: diskId(hashes) }, { stateDir, ledger, by })
+  await promote(stateDir, lineage, { ...head, file: relative(stateDir, to) }, hashes)
   await failpoint('direct-promoted')
 }
 
+/** In the ledger: what this worker's next bake of a lineage builds upon. */
+export async function nameParents(
+  lineage: LineageId,
+  { head, disk }: { head: PublishedHead; disk: string },
+  { stateDir, ledger, by }: Pick<KeptWorld, 'stateDir' | 'ledger' | 'by'>,
+): Promise<void> {
+  const name = `${prefixOf(lineage)}${sha256(`${by} ${stateDir}`).slice(0, 16)}`
+  const { snapshots } = head
+  await ledger.put(keys.parents(name), { version: 1, by, at: Date.now(), snapshots, disk, head } satisfies Parents)
+}
+
+const prefixOf = ({ base, key }: LineageId) => `${base}-${key}-`
+
 /** Ids of snapshots that workers' next bakes are put upon. */
 export async function parentSnapshots(ledger: Pick<Ledger, 'list' | 'get'>, now: number): Promise<ReadonlySet<string>> {
-  const found = await ledger.list(keys.parents(''))
+  return new Set((await readParents('', ledger, now)).flatMap(({ snapshots }) => Object.values(snapshots)))
+}
+
+/** The disk of a lineage that was baked last, whoever baked it; undefined when nobody tells of one. */
+export async function newestHead(
+  lineage: LineageId,
+  ledger: Pick<Ledger, 'list' | 'get'>,
+  now: number,
+): Promise<{ head: PublishedHead; disk: string; by: string } | undefined> {
+  const found = (await readParents(prefixOf(lineage), ledger, now)).flatMap(({ head, disk, by }) =>
+    head === undefined || disk === undefined ? [] : [{ head, disk, by }],
+  )
+  return found.sort((a, b) => buildIdTime(b.head.build) - buildIdTime(a.head.build))[0]
+}
+
+async function readParents(prefix: string, ledger: Pick<Ledger, 'list' | 'get'>, now: number): Promise<Parents[]> {
+  const found = await ledger.list(keys.parents(prefix))
   const read = await Promise.all(found.map(async (key) => parentsSchema.safeParse(await ledger.get(key).catch(() => undefined))))
-  return new Set(read.flatMap((each) => (each.success && now - each.data.at < KEPT_MS ? Object.values(each.data.snapshots) : [])))
+  return read.flatMap((each) => (each.success && now - each.data.at < KEPT_MS ? [each.data] : []))
 }

@@ -63,6 +63,10 @@ const baseDir = (stateDir: string, { base }: LineageId) => join(stateDir, LINEAG
 const headPath = (stateDir: string, id: LineageId) => join(baseDir(stateDir, id), `${id.key}.json`)
 /** The base as it was when the lineage began, raw; and its hashes. */
 export const basePath = (stateDir: string, id: LineageId) => join(baseDir(stateDir, id), 'base.raw')
+/** A disk that another worker baked stands on nothing here. */
+const FLAT = '.raw'
+export const flatPath = (stateDir: string, id: LineageId, build: string) =>
+  join(baseDir(stateDir, id), `${id.key}-${build}${FLAT}`)
 const hashesPath = (disk: string) => `${disk}.sha256`
 
 /** A disk that the next one is made from. */
@@ -83,21 +87,26 @@ export type Beginning = Parent | (Omit<Parent, 'hashes'> & { copy: Promise<Paren
 export async function lastDisk(stateDir: string, id: LineageId): Promise<Parent | { none: string }> {
   const head = await readHead(headPath(stateDir, id))
   if (!head) return { none: 'it is the first of this base, these setup scripts and this version of bake' }
-  if (head.generation >= LAST_GENERATION) return { none: `${head.generation} bakes since the base are enough` }
-  if (head.allBlocks > 2 * head.firstBlocks + FREE_BLOCKS)
-    return {
-      none: `what changed since the base (${head.allBlocks} blocks) is more than twice a first bake (${head.firstBlocks})`,
-    }
+  const none = endOf(head)
+  if (none !== undefined) return { none }
   try {
     const path = join(stateDir, head.file)
-    await standsOn(path)
+    const format = path.endsWith(FLAT) ? 'raw' : 'qcow2'
+    await (format === 'raw' ? stat(path) : standsOn(path))
     const hashes = await readFile(join(stateDir, head.hashes))
     if (hashes.length !== blocksOf(head.diskBytes) * HASH_BYTES) return { none: 'the hashes of the last disk are damaged' }
-    return { path, format: 'qcow2', generation: head.generation, hashes, diskBytes: head.diskBytes, head }
+    return { path, format, generation: head.generation, hashes, diskBytes: head.diskBytes, head }
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return { none: `the last disk (release ${head.release}) is gone` }
     throw error
   }
+}
+
+/** Why no disk is made from this one any more, for all that it is there. */
+export function endOf({ generation, allBlocks, firstBlocks }: Pick<Head, 'generation' | 'allBlocks' | 'firstBlocks'>) {
+  if (generation >= LAST_GENERATION) return `${generation} bakes since the base are enough`
+  if (allBlocks <= 2 * firstBlocks + FREE_BLOCKS) return undefined
+  return `what changed since the base (${allBlocks} blocks) is more than twice a first bake (${firstBlocks})`
 }
 
 async function readHead(path: string): Promise<Head | undefined> {
@@ -128,7 +137,7 @@ export async function copyBase(stateDir: string, id: LineageId, copy: (path: str
   try {
     const hashes = await copy(temporary)
     await rename(temporary, path)
-    await write(hashesPath(path), hashes)
+    await writeWhole(hashesPath(path), hashes)
     return { path, format: 'raw', generation: 0, hashes, diskBytes: (await stat(path)).size }
   } finally {
     await rm(temporary, { force: true })
@@ -142,18 +151,22 @@ export async function forget(stateDir: string, id: LineageId, generation: number
   for (const path of paths) await rm(path, { force: true })
 }
 
+/** The next bake copies the base again. The copy stays: disks stand on it. */
+export const distrustBase = (stateDir: string, id: LineageId): Promise<void> =>
+  rm(hashesPath(basePath(stateDir, id)), { force: true })
+
 /** From now on the next disk is made from this one: by one rename. */
 export async function promote(stateDir: string, id: LineageId, head: Omit<Head, 'hashes'>, hashes: BlockHashes): Promise<void> {
   const path = headPath(stateDir, id)
   const former = await readHead(path)
   const own = `${path.slice(0, -'.json'.length)}-${head.build}.sha256`
-  await write(own, hashes)
-  await write(path, JSON.stringify({ ...head, hashes: relative(stateDir, own) } satisfies Head))
+  await writeWhole(own, hashes)
+  await writeWhole(path, JSON.stringify({ ...head, hashes: relative(stateDir, own) } satisfies Head))
   if (former && former.build !== head.build) await rm(join(stateDir, former.hashes), { force: true })
 }
 
 /** All of it or nothing, and on the disk. */
-async function write(path: string, content: string | Buffer): Promise<void> {
+export async function writeWhole(path: string, content: string | Buffer): Promise<void> {
   const temporary = `${path}.${process.pid}.tmp`
   await using file = await open(temporary, 'w')
   await file.writeFile(content)

@@ -3,7 +3,6 @@ import { unavailable } from '../../errors.ts'
 import type { Ebs } from '../../io/ebs.ts'
 import type { Ec2Image } from '../../io/ec2-image.ts'
 import type { Ec2Snapshots } from '../../io/ec2-snapshots.ts'
-import { sha256 } from '../../names.ts'
 import { amiName } from '../ami-name.ts'
 import type { BakeRun, MachinePlan } from '../machine.ts'
 import { inPhase } from '../steps.ts'
@@ -11,7 +10,7 @@ import type { PreparedDisk } from './bake.ts'
 import type { BaseSnapshot } from './base-snapshots.ts'
 import { BLOCK_BYTES, type ChangedBlocks } from './blocks.ts'
 import { absentBlocks, compareSnapshot } from './download.ts'
-import type { BlockHashes } from './hashes.ts'
+import { type BlockHashes, diskId } from './hashes.ts'
 import { type LineageId, lastDisk, type Parent } from './lineage.ts'
 import type { Pace } from './pace.ts'
 import { runTags } from './register-ami.ts'
@@ -35,20 +34,25 @@ interface Sending {
 export async function checkLast(lineage: LineageId, run: BakeRun, world: SendWorld): Promise<void> {
   const last = run.fresh ? undefined : await lastDisk(world.stateDir, lineage)
   if (last === undefined || 'none' in last) return
-  const disk = diskId(last.hashes)
+  await checkSnapshots(last.head?.snapshots ?? {}, { [TAG.disk]: diskId(last.hashes) }, world)
+}
+
+/** Throws parent_missing (exit 4) for snapshots, by region, that aren't there, completed and tagged so. */
+export async function checkSnapshots(
+  snapshots: Record<string, string>,
+  tags: Record<string, string>,
+  world: Pick<SendWorld, 'snapshots'>,
+): Promise<void> {
   const look = async ([region, id]: [string, string]) => {
     const found = await world.snapshots(region).get(id)
-    if (found?.state === 'completed' && found.tags[TAG.disk] === disk) return
+    if (found?.state === 'completed' && Object.entries(tags).every(([key, value]) => found.tags[key] === value)) return
     const what = found === undefined ? 'is gone' : found.state !== 'completed' ? `is ${found.state}` : 'holds another disk'
     throw unavailable('parent_missing', `${id} in ${region}, the snapshot of the last disk, ${what}`, {
       ids: { snapshot: id, region },
     })
   }
-  await Promise.all(Object.entries(last.head?.snapshots ?? {}).map(look))
+  await Promise.all(Object.entries(snapshots).map(look))
 }
-
-/** Names what a disk holds. */
-const diskId = (hashes: BlockHashes): string => sha256(hashes)
 
 export async function sendDisk(
   disk: PreparedDisk,

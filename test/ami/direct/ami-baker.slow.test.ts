@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { globSync } from 'node:fs'
-import { mkdir, mkdtemp, open, rm, stat } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -14,8 +14,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type DirectAmiWorld, directAmiBaker } from '../../../src/ami/direct/ami-baker.ts'
 import { baseSnapshot } from '../../../src/ami/direct/base-snapshots.ts'
 import { BLOCK_BYTES } from '../../../src/ami/direct/blocks.ts'
+import { hashReader } from '../../../src/ami/direct/hashes.ts'
 import { parentSnapshots } from '../../../src/ami/direct/kept.ts'
 import type { Baked, BakeRun, Baker, MachinePlan } from '../../../src/ami/machine.ts'
+import { copyDisk } from '../../../src/io/copy-disk.ts'
 import { openLayers } from '../../../src/io/disk-layers.ts'
 import { Ec2 } from '../../../src/io/ec2.ts'
 import { Ec2Images } from '../../../src/io/ec2-images.ts'
@@ -93,6 +95,11 @@ const baker = (more: Partial<DirectAmiWorld> = {}) =>
       const commands = [...writes].flatMap(([index, byte]) => ['-c', `write -P ${byte} ${index * BLOCK_BYTES} ${BLOCK_BYTES}`])
       if (commands.length > 0) execFileSync('qemu-io', ['-f', 'qcow2', ...commands, join(dir, 'disk.qcow2')])
       return { kind: 'done' }
+    },
+    async copyDisk(from, to, signal) {
+      const reader = hashReader()
+      await copyDisk(from, to, { size: BLOCK_BYTES, onPiece: reader.take, signal })
+      return reader.end((await stat(to)).size)
     },
     login: async () => undefined,
     explain: false,
@@ -227,11 +234,158 @@ describe('a bake', () => {
   })
 })
 
+describe('a worker that has no disk of the lineage', () => {
+  const other = (more: Partial<DirectAmiWorld> = {}) => baker({ stateDir: join(dir, 'other'), by: 'worker-2', ...more })
+  /** Calls of EBS: what each snapshot was asked for. */
+  let calls: Map<string, number>
+  const called = (action: string, snapshot: string) => calls.get(`${action} ${snapshot}`) ?? 0
+  beforeEach(() => {
+    calls = new Map()
+    world.ebs.fault = ({ action, snapshot }) => {
+      calls.set(`${action} ${snapshot}`, (calls.get(`${action} ${snapshot}`) ?? 0) + 1)
+      return undefined
+    }
+  })
+  /** Blocks in which what that worker keeps isn't what EBS has. */
+  const keptWrong = async (snapshot: string) => {
+    const [path] = globSync(join(dir, 'other/lineages/*/*.json'))
+    const head = JSON.parse(await readFile(path!, 'utf8')) as { file: string; generation: number }
+    await using layer = await openLayers(join(dir, 'other', head.file), 'qcow2')
+    const read = (index: number) => layer.read(index * BLOCK_BYTES, BLOCK_BYTES)
+    const found = await differences(world.gaps.store, { region: EAST, id: snapshot }, { bytes: layer.bytes, read })
+    return { found, generation: head.generation }
+  }
+  const bringBase = async () => {
+    const [from] = globSync(join(dir, 'lineages/*'))
+    const to = from!.replace(dir, join(dir, 'other'))
+    await mkdir(to, { recursive: true })
+    for (const name of ['base.raw', 'base.raw.sha256']) await copyFile(join(from!, name), join(to, name))
+    return join(to, 'base.raw')
+  }
+
+  test('goes on with the last one of another worker, by its snapshot’s blocks, without the base', async () => {
+    const plan = planOf({ ami: { regions: [EAST, WEST] } })
+    const first = await bake({ 1: 7, 5: 9 }, plan)
+    calls.clear()
+    const { baked } = await bake({ 5: 0, 6: 3 }, plan, { by: other() })
+    for (const [at, each] of [baked, ...baked.copies!].entries()) {
+      const snapshot = each.snapshots[0]!
+      expect(world.gaps.store.get(each.region, snapshot)!.parent).toBe([first.baked, ...first.baked.copies!][at]!.snapshots[0])
+      expect(written(each.region, snapshot)).toEqual([5, 6])
+      expect(await wrong(each, { 1: 7, 5: 0, 6: 3 })).toEqual([])
+    }
+    expect(await keptWrong(baked.snapshots[0]!)).toEqual({ found: [], generation: 2 })
+    expect(told()).toContainEqual('the disk of release v2, by worker-1, is fetched: all its blocks')
+    expect(called('ListSnapshotBlocks', base.snapshot)).toBe(0)
+    const kept = [first.baked, ...first.baked.copies!, baked, ...baked.copies!].map(({ snapshots }) => snapshots[0])
+    expect(await parentSnapshots(ledger, Date.now())).toEqual(new Set(kept))
+    // From then on by itself.
+    calls.clear()
+    const { baked: third } = await bake({ 8: 4 }, plan, { by: other() })
+    expect(written(EAST, third.snapshots[0]!)).toEqual([8])
+    expect(called('GetSnapshotBlock', baked.snapshots[0]!)).toBe(0)
+  })
+
+  test('but has the base, asks for what differs from it', async () => {
+    const { baked: first } = await bake({ 1: 7, 5: 9, 2047: 0 })
+    await bringBase()
+    calls.clear()
+    const { baked } = await bake({ 6: 3 }, planOf(), { by: other() })
+    expect(written(EAST, baked.snapshots[0]!)).toEqual([6])
+    expect(await wrong(baked, { 1: 7, 5: 9, 6: 3, 2047: 0 })).toEqual([])
+    expect(await keptWrong(baked.snapshots[0]!)).toEqual({ found: [], generation: 2 })
+    expect(called('GetSnapshotBlock', first.snapshots[0]!)).toBe(3)
+  })
+
+  test.for<[string, () => Promise<void> | void]>([
+    ['may not ask what changed', () => void world.ebs.denied.add('ListChangedBlocks')],
+    [
+      'a damaged copy of the base',
+      async () => {
+        await using file = await open(globSync(join(dir, 'other/lineages/*/base.raw'))[0]!, 'r+')
+        await file.write(Buffer.alloc(BLOCK_BYTES, 0xee), 0, BLOCK_BYTES, 30 * BLOCK_BYTES)
+      },
+    ],
+  ])('and %s, asks for all blocks', async ([, prepare]) => {
+    await bake({ 1: 7 })
+    await bringBase()
+    await prepare()
+    const { baked } = await bake({ 6: 3 }, planOf(), { by: other() })
+    expect(await wrong(baked, { 1: 7, 6: 3 })).toEqual([])
+    expect(told()).toContainEqual(expect.stringContaining('is fetched: all its blocks'))
+  })
+
+  test.for<[string, string, (first: BakedAmi) => Promise<unknown>]>([
+    [
+      'is gone',
+      'is gone',
+      async ({ id, snapshots }) => {
+        await world.client().send(new DeregisterImageCommand({ ImageId: id }))
+        await world.client().send(new DeleteSnapshotCommand({ SnapshotId: snapshots[0]! }))
+      },
+    ],
+    [
+      'is tagged as another disk',
+      'holds another disk',
+      ({ snapshots }) => images(EAST).tag(snapshots, { 'bake:disk': 'another' }),
+    ],
+    ['is another project’s', 'holds another disk', ({ snapshots }) => images(EAST).tag(snapshots, { 'bake:project': 'theirs' })],
+    [
+      'has other blocks',
+      "isn't that disk",
+      async ({ snapshots }) => void world.gaps.store.get(EAST, snapshots[0]!)!.blocks.delete(1),
+    ],
+  ])('begins with the base when the other’s snapshot %s, and says so', async ([, what, sabotage]) => {
+    const first = await bake({ 1: 7 })
+    await sabotage(first.baked)
+    const { baked } = await bake({ 2: 8 }, planOf(), { by: other() })
+    expect(world.gaps.store.get(EAST, baked.snapshots[0]!)!.parent).toBe(base.snapshot)
+    expect(await wrong(baked, { 2: 8 })).toEqual([])
+    expect(told()).toContainEqual(expect.stringMatching(new RegExp(`can't be fetched: .*${what}.*begins with the base`)))
+    expect(globSync(join(dir, 'other/lineages/*/*.tmp'))).toEqual([])
+  })
+
+  test('and whose fetched one is damaged brings the base after all', async () => {
+    await bake({ 1: 7 })
+    world.gaps.denied.add('RegisterImage')
+    await expect(bake({ 2: 8 }, planOf(), { by: other() })).rejects.toMatchObject({ code: 'ec2_denied' })
+    world.gaps.denied.clear()
+    const flat = globSync(join(dir, 'other/lineages/*/*.raw'))
+    expect(flat).toHaveLength(1)
+    await using file = await open(flat[0]!, 'r+')
+    await file.write(Buffer.alloc(BLOCK_BYTES, 0xee), 0, BLOCK_BYTES, 2 * BLOCK_BYTES)
+    // Steps that run again log in again.
+    const login = async () => ({ dir, secrets: [], [Symbol.asyncDispose]: async () => {} })
+    const { baked } = await bake({ 2: 8 }, planOf(), { by: other({ login }) })
+    expect(world.gaps.store.get(EAST, baked.snapshots[0]!)!.parent).toBe(base.snapshot)
+    expect(await wrong(baked, { 2: 8 })).toEqual([])
+    expect(told()).toContainEqual(expect.stringContaining("the disk of release v2 is thrown away: block 2 isn't what"))
+  })
+
+  test('has nothing of another version of bake', async () => {
+    await bake({ 1: 7 })
+    const { baked } = await bake({ 2: 8 }, planOf(), { by: other({ version: '2' }) })
+    expect(world.gaps.store.get(EAST, baked.snapshots[0]!)!.parent).toBe(base.snapshot)
+    expect(told().filter((text) => text.includes('fetched'))).toEqual([])
+  })
+
+  test('names what it fetched in the ledger, whatever becomes of its bake and of the other worker', async () => {
+    const first = await bake({ 1: 7 })
+    world.gaps.denied.add('RegisterImage')
+    await expect(bake({ 2: 8 }, planOf(), { by: other() })).rejects.toMatchObject({ code: 'ec2_denied' })
+    world.gaps.denied.clear()
+    const second = await bake({ 3: 3 })
+    const both = [first, second].map(({ baked }) => baked.snapshots[0])
+    expect(await parentSnapshots(ledger, Date.now())).toEqual(new Set(both))
+  })
+})
+
 describe('a base', () => {
   test('whose copy here is damaged is brought again', async () => {
     await bake({ 1: 7 })
     // The lineage begins anew, with what was brought before.
     for (const path of globSync(join(dir, 'lineages/*/*.json'))) await rm(path)
+    await rm(join(dir, 'ledger/parents'), { recursive: true })
     const [copy] = globSync(join(dir, 'lineages/*/base.raw'))
     await using file = await open(copy!, 'r+')
     await file.write(Buffer.alloc(BLOCK_BYTES, 0xee), 0, BLOCK_BYTES, BLOCK_BYTES)

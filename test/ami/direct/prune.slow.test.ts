@@ -50,6 +50,17 @@ test('all that a disk stands on is known, one that is gone stands on nothing', a
   expect([...(await underDisks([two, at('gone.qcow2')]))]).toEqual([one, at('lineages/a/base.raw')])
 })
 
+test('a disk that was fetched stays with its lineage, without a base', async () => {
+  const file = `lineages/a/${lineage('a').key}-x.raw`
+  await mkdir(at('lineages/a'), { recursive: true })
+  await writeFile(at(file), Buffer.alloc(MIB))
+  await writeFile(at(`${file}.y.tmp`), 'half')
+  await promoted('a', file)
+  const one = await disk('bakes/1/disk.qcow2', file)
+  expect(await spare([one])).toEqual([`file ${file}.y.tmp`])
+  expect(await spare([])).toEqual([`file ${file}.y.tmp`])
+})
+
 test('a lineage stays as long as a disk stands on it, and what a killed bake left in it goes', async () => {
   await begin('a')
   await begin('b')
