@@ -75,9 +75,11 @@ export async function keepDisk(run: BakeRun, { stateDir, ledger, rebase, by }: K
   if (backing !== undefined) await rebase(from, relative(dir, backing))
   await failpoint('direct-published')
   await rename(from, to)
+  await failpoint('direct-moved')
   const name = sha256(`${by} ${stateDir} ${lineage.base} ${lineage.key}`).slice(0, 16)
   // First: what the ledger names too much costs a little, too little a bake from the base.
   await ledger.put(keys.parents(name), { version: 1, by, at: Date.now(), snapshots: head.snapshots })
+  await failpoint('direct-named')
   await promote(stateDir, lineage, { ...head, file: relative(stateDir, to) }, await readFile(join(run.dir, NEXT_HASHES)))
   await failpoint('direct-promoted')
 }

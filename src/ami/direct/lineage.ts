@@ -2,6 +2,7 @@ import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { z } from 'zod'
 import { errnoOf } from '../../errors.ts'
+import { failpoint } from '../../failpoint.ts'
 import { BUILD_ID_PATTERN, sha256 } from '../../names.ts'
 import { standsOn } from '../../qcow2.ts'
 import { canonical } from '../inputs.ts'
@@ -128,6 +129,7 @@ export async function copyBase(stateDir: string, id: LineageId, copy: (path: str
   try {
     const hashes = await copy(temporary)
     await rename(temporary, path)
+    await failpoint('direct-base')
     await write(hashesPath(path), hashes)
     return { path, format: 'raw', generation: 0, hashes, diskBytes: (await stat(path)).size }
   } finally {
@@ -148,7 +150,9 @@ export async function promote(stateDir: string, id: LineageId, head: Omit<Head, 
   const former = await readHead(path)
   const own = `${path.slice(0, -'.json'.length)}-${head.build}.sha256`
   await write(own, hashes)
+  await failpoint('direct-hashes')
   await write(path, JSON.stringify({ ...head, hashes: relative(stateDir, own) } satisfies Head))
+  await failpoint('direct-head')
   if (former && former.build !== head.build) await rm(join(stateDir, former.hashes), { force: true })
 }
 
