@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, open, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { directDiskBaker } from '../../../src/ami/direct/baker.ts'
 import { BLOCK_BYTES } from '../../../src/ami/direct/blocks.ts'
@@ -12,6 +14,7 @@ import { copyDisk } from '../../../src/io/copy-disk.ts'
 import { fileSystemsOf } from '../../../src/io/disk-file-systems.ts'
 import { openLayers } from '../../../src/io/disk-layers.ts'
 import { createOverlay, rebaseOverlay } from '../../../src/io/qemu-img.ts'
+import { toolEnvironment } from '../../../src/io/tool.ts'
 import { packageFile } from '../../../src/package-root.ts'
 import { bakesDirectly } from '../../support/bakes-directly.ts'
 import { type MadeDisk, MIB, makeDisk } from '../../support/disk-maker.ts'
@@ -19,6 +22,7 @@ import { leftBehind } from '../../support/left-behind.ts'
 import { disk, plan, service } from '../plan.ts'
 import { ENGINE, systemDisk } from './system-disk.ts'
 
+const run = promisify(execFile)
 let dir: string
 let told: MachineEvent[]
 beforeEach(async () => {
@@ -48,21 +52,25 @@ const baker = () =>
     packer: async () => ({ name: 'packer', prevalidate: async () => {}, bake: async () => packed }),
   })
 
-/** Bakes upon a base disk; what was told. */
-async function bakeUpon(path: string): Promise<string[]> {
-  const run: BakeRun = {
+const STEPS = ['prepare', 'images', 'install', 'setup', 'rehearse', 'clean', 'scan']
+/** Bakes upon a base disk. */
+async function bakeUpon(path: string) {
+  const it: BakeRun = {
     ...{ id: 'ybq9ma3cj-vcdg2c', dir: join(dir, 'run'), signal: AbortSignal.timeout(120_000) },
     tell: (event) => void told.push(event),
   }
-  await mkdir(run.dir)
-  await mkdir(join(run.dir, 'kit'))
+  await mkdir(it.dir)
   const { size } = await stat(path)
   const asked: MachinePlan = {
     ...plan([service('web')]),
     base: { ...disk, path, virtualBytes: size },
-    rendered: { files: [], steps: [], proof: '' },
+    rendered: { files: [], steps: STEPS.map((name) => ({ path: `steps/${name}.sh`, text: 'true\n', mode: 0o755 })), proof: '' },
   }
-  expect(await baker().bake(asked, run)).toBe(packed)
+  return baker().bake(asked, it)
+}
+/** What is told when Packer bakes. */
+async function packerBakes(path: string): Promise<string[]> {
+  expect(await bakeUpon(path)).toBe(packed)
   return told.flatMap((event) => (event.type === 'note' ? [event.text] : []))
 }
 /** What a bake leaves of a base that it can't change: the copy that it began perhaps, whole, and nothing to build upon. */
@@ -98,7 +106,7 @@ describe('Packer bakes, which is said, and nothing is left of a base', () => {
       await using file = await open(path, 'r+')
       await file.write(patch[0], 0, patch[0].length, patch[1])
     }
-    const notes = await bakeUpon(path)
+    const notes = await packerBakes(path)
     expect(notes.at(-1)).toMatch(/^Packer bakes, slowly: the disk can't be changed here: /)
     expect(notes.at(-1)).toMatch(reason)
     await nothingIsLeft()
@@ -112,9 +120,29 @@ describe('Packer bakes, which is said, and nothing is left of a base', () => {
       /its engine doesn't start in a chroot: .*no such thing$/,
     ],
   ])('%s', async (_, files, reason) => {
-    const notes = await bakeUpon(await systemDisk(dir, files))
+    const notes = await packerBakes(await systemDisk(dir, files))
     expect(notes.at(-1)).toMatch(/^Packer bakes, slowly: the disk can't be changed here: /)
     expect(notes.at(-1)).toMatch(reason)
     await nothingIsLeft()
   })
 })
+
+test.skipIf(!bakesDirectly)(
+  'a worker’s disk that gets full while the base is copied is an error that says so, and leaves nothing',
+  async () => {
+    const path = await systemDisk(dir, ENGINE)
+    await using file = await open(path, 'r+')
+    // Past the partition's end nothing is looked at; it is copied.
+    await file.write(randomBytes(3 * MIB), 0, 3 * MIB, 61 * MIB)
+    const state = join(dir, 'state')
+    await mkdir(state)
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', state], { env: toolEnvironment() })
+    try {
+      const bake = bakeUpon(path)
+      await expect(bake).rejects.toMatchObject({ code: 'disk_full', exit: 4, message: expect.stringContaining(state) })
+      expect(await readdir(state, { recursive: true })).toEqual(['lineages', expect.stringMatching(/^lineages\/\w+$/)])
+    } finally {
+      await run('umount', [state], { env: toolEnvironment() })
+    }
+  },
+)
