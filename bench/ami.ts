@@ -1,14 +1,13 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { baseDisk } from '../test/support/base-disk.ts'
-import { BASE_IMAGE, median, Project, round, say, timed } from './support.ts'
+import { BASE_IMAGE, byPhase, median, Project, round, say, timed, written } from './support.ts'
 
 interface Baked {
   status: 'baked' | 'found'
   image: { path: string }
   phases: { phase: string; seconds: number }[]
 }
-type Phases = Record<string, number>
 
 /**
  * A one-machine bake by phase, the same with one source line changed, and asked for again. `packer_overhead_s`: what of the first bake's time in Packer
@@ -37,7 +36,7 @@ export default async function ami(runs = 5): Promise<object> {
   say('the first bake')
   const first = bake('v1')
   if (packerStarts() === 0) throw new Error('Packer was started and not seen')
-  const phases = byPhase(first.baked)
+  const phases = byPhase(first.baked.phases)
   say(`baked in ${seconds(first.ms)}: ${written(phases)}`)
 
   const before = packerStarts()
@@ -54,7 +53,7 @@ export default async function ami(runs = 5): Promise<object> {
   project.write({ 'web/index.html': 'a line changed\n' })
   project.commit('one line')
   const line = bake('v2')
-  const linePhases = byPhase(line.baked)
+  const linePhases = byPhase(line.baked.phases)
   say(`one line changed: ${seconds(line.ms)}: ${written(linePhases)}`)
   return {
     runs,
@@ -66,18 +65,7 @@ export default async function ami(runs = 5): Promise<object> {
   }
 }
 
-/** Phases that come more than once are added up. */
-function byPhase({ phases }: Baked): Phases {
-  const sums: Phases = {}
-  for (const { phase, seconds } of phases) sums[phase] = round((sums[phase] ?? 0) + seconds)
-  return sums
-}
-
 const seconds = (ms: number) => `${(ms / 1000).toFixed(0)} s`
-const written = (phases: Phases) =>
-  Object.entries(phases)
-    .map(([phase, value]) => `${phase} ${value} s`)
-    .join(', ')
 
 /** A service of the example base's shape: Debian below, an application's files on top. */
 const app = (disk: string): Record<string, string | Buffer> => ({

@@ -18,6 +18,21 @@ export const median = (values: number[]): number => {
 }
 export const round = (value: number) => Math.round(value * 10) / 10
 
+/** Phases of a bake by their names, seconds. */
+export type Phases = Record<string, number>
+
+/** Of what `bake ami --json` tells; phases that come more than once are added up. */
+export function byPhase(phases: { phase: string; seconds: number }[]): Phases {
+  const sums: Phases = {}
+  for (const { phase, seconds } of phases) sums[phase] = round((sums[phase] ?? 0) + seconds)
+  return sums
+}
+
+export const written = (phases: Phases) =>
+  Object.entries(phases)
+    .map(([phase, value]) => `${phase} ${value} s`)
+    .join(', ')
+
 export interface Timed {
   ms: number
   stdout: string

@@ -1,6 +1,6 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { BakeError } from '../../errors.ts'
+import { BakeError, messageOf } from '../../errors.ts'
 import { failpoint } from '../../failpoint.ts'
 import type { Baked, BakeRun, Baker, MachinePlan } from '../machine.ts'
 import { bakeDirect, type DirectWorld, type PreparedDisk } from './bake.ts'
@@ -71,7 +71,12 @@ export function directDiskBaker(world: DirectBakerWorld): Baker {
       }
     },
     async published(kept, run) {
-      if (name === 'direct' && kept.kind === 'disk') await becomeLast(kept.path, run, world)
+      if (name !== 'direct' || kept.kind !== 'disk') return
+      // What is published stays so.
+      await becomeLast(kept.path, run, world).catch((error: unknown) => {
+        const text = `the next bake can't be built upon this one: ${messageOf(error)}`
+        run.tell({ type: 'note', level: 'warning', text, t: Date.now() })
+      })
     },
   }
 }

@@ -84,9 +84,11 @@ export async function keepDisk(run: BakeRun, { stateDir, ledger, rebase, by }: K
   if (backing !== undefined) await rebase(from, relative(dir, backing))
   await failpoint('direct-published')
   await rename(from, to)
+  await failpoint('direct-moved')
   const hashes = await readFile(join(run.dir, NEXT_HASHES))
   // First: what the ledger names too much costs a little, too little a bake from the base.
   await nameParents(lineage, { head, disk: diskId(hashes) }, { stateDir, ledger, by })
+  await failpoint('direct-named')
   await promote(stateDir, lineage, { ...head, file: relative(stateDir, to) }, hashes)
   await failpoint('direct-promoted')
 }

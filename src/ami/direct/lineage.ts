@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { z } from 'zod'
-import { errnoOf } from '../../errors.ts'
+import { type BakeError, errnoOf, unavailable } from '../../errors.ts'
+import { failpoint } from '../../failpoint.ts'
 import { BUILD_ID_PATTERN, sha256 } from '../../names.ts'
 import { standsOn } from '../../qcow2.ts'
 import { canonical } from '../inputs.ts'
@@ -129,20 +131,31 @@ export async function knownBase(stateDir: string, id: LineageId): Promise<Parent
   return { path, format: 'raw', generation: 0, hashes, diskBytes: size }
 }
 
-/** Copies the base, once. `copy` writes it and gives its hashes. */
+/** Copies the base, once. `copy` writes it and gives its hashes. Throws disk_full (exit 4). */
 export async function copyBase(stateDir: string, id: LineageId, copy: (path: string) => Promise<BlockHashes>): Promise<Parent> {
   const path = basePath(stateDir, id)
   await mkdir(dirname(path), { recursive: true })
-  const temporary = `${path}.${process.pid}-${Date.now().toString(36)}.tmp`
+  const temporary = temporaryOf(path)
   try {
     const hashes = await copy(temporary)
     await rename(temporary, path)
+    await failpoint('direct-base')
     await writeWhole(hashesPath(path), hashes)
     return { path, format: 'raw', generation: 0, hashes, diskBytes: (await stat(path)).size }
+  } catch (error) {
+    throw FULL.has(errnoOf(error) ?? '') ? full(path, error) : error
   } finally {
     await rm(temporary, { force: true })
   }
 }
+
+const FULL = new Set(['ENOSPC', 'EDQUOT'])
+const full = (path: string, cause: unknown): BakeError =>
+  unavailable('disk_full', `no space left for the base's copy, ${path}`, {
+    next: 'bake prune; else free space there (df -h), or set BAKE_STATE_DIR to a directory on a larger disk',
+    ids: { path },
+    cause,
+  })
 
 /** Forgets the last disk, or of generation 0 the copy of the base: what is damaged is made anew. */
 export async function forget(stateDir: string, id: LineageId, generation: number): Promise<void> {
@@ -161,15 +174,25 @@ export async function promote(stateDir: string, id: LineageId, head: Omit<Head, 
   const former = await readHead(path)
   const own = `${path.slice(0, -'.json'.length)}-${head.build}.sha256`
   await writeWhole(own, hashes)
+  await failpoint('direct-hashes')
   await writeWhole(path, JSON.stringify({ ...head, hashes: relative(stateDir, own) } satisfies Head))
+  await failpoint('direct-head')
   if (former && former.build !== head.build) await rm(join(stateDir, former.hashes), { force: true })
 }
 
 /** All of it or nothing, and on the disk. */
 export async function writeWhole(path: string, content: string | Buffer): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`
-  await using file = await open(temporary, 'w')
-  await file.writeFile(content)
-  await file.sync()
-  await rename(temporary, path)
+  const temporary = temporaryOf(path)
+  try {
+    await using file = await open(temporary, 'wx')
+    await file.writeFile(content)
+    await file.sync()
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
 }
+
+/** A worker bakes several machines in one process. */
+const temporaryOf = (path: string): string => `${path}.${randomUUID()}.tmp`

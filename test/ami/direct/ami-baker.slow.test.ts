@@ -1,9 +1,10 @@
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { globSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import {
   DeleteSnapshotCommand,
   DeregisterImageCommand,
@@ -16,7 +17,9 @@ import { baseSnapshot } from '../../../src/ami/direct/base-snapshots.ts'
 import { BLOCK_BYTES } from '../../../src/ami/direct/blocks.ts'
 import { hashReader } from '../../../src/ami/direct/hashes.ts'
 import { parentSnapshots } from '../../../src/ami/direct/kept.ts'
+import type { Head } from '../../../src/ami/direct/lineage.ts'
 import type { Baked, BakeRun, Baker, MachinePlan } from '../../../src/ami/machine.ts'
+import type { ChangeEnd } from '../../../src/io/change-disk.ts'
 import { copyDisk } from '../../../src/io/copy-disk.ts'
 import { openLayers } from '../../../src/io/disk-layers.ts'
 import { Ec2 } from '../../../src/io/ec2.ts'
@@ -79,6 +82,11 @@ const images = (region: string) => {
   imagesOf.set(region, found)
   return found
 }
+async function write({ dir }: { dir: string }, blocks: Map<number, number>): Promise<ChangeEnd> {
+  const commands = [...blocks].flatMap(([index, byte]) => ['-c', `write -P ${byte} ${index * BLOCK_BYTES} ${BLOCK_BYTES}`])
+  if (commands.length > 0) await promisify(execFile)('qemu-io', ['-f', 'qcow2', ...commands, join(dir, 'disk.qcow2')])
+  return { kind: 'done' }
+}
 const packer: Baker = {
   name: 'packer',
   prevalidate: async () => {},
@@ -91,11 +99,7 @@ const baker = (more: Partial<DirectAmiWorld> = {}) =>
     means: () => ({ platform: 'linux', architecture: 'amd64', root: true, missing: [] }),
     fileSystems: async () => [{ type: 'ext4', offset: 0, length: GIB }],
     overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
-    async change({ dir }) {
-      const commands = [...writes].flatMap(([index, byte]) => ['-c', `write -P ${byte} ${index * BLOCK_BYTES} ${BLOCK_BYTES}`])
-      if (commands.length > 0) execFileSync('qemu-io', ['-f', 'qcow2', ...commands, join(dir, 'disk.qcow2')])
-      return { kind: 'done' }
-    },
+    change: (change) => write(change, writes),
     async copyDisk(from, to, signal) {
       const reader = hashReader()
       await copyDisk(from, to, { size: BLOCK_BYTES, onPiece: reader.take, signal })
@@ -380,6 +384,67 @@ describe('a worker that has no disk of the lineage', () => {
   })
 })
 
+describe('a worker', () => {
+  test('that bakes two at once makes both right, and the next one is too', async () => {
+    // Neither finds the base here, nor a last disk.
+    for (const round of [1, 2]) {
+      const two = [{ [round]: 10 }, { 1: 20, [4 + round]: 30 }]
+      const meeting = meet(two.length)
+      const bakes = await Promise.all(two.map((blocks) => bakeAlone(blocks, meeting)))
+      const all = round === 1 ? {} : lastWrites
+      for (const [at, baked] of bakes.entries()) expect(await wrong(baked, { ...all, ...two[at] })).toEqual([])
+      lastWrites = await whatIsLast(
+        bakes,
+        two.map((blocks) => ({ ...all, ...blocks })),
+      )
+    }
+    const { baked } = await bake({ 8: 9 })
+    expect(await wrong(baked, { ...lastWrites, 8: 9 })).toEqual([])
+  })
+
+  test('whose last disk is damaged throws it away, says so, and begins with the base', async () => {
+    await bake({ 1: 7 })
+    const [kept] = globSync(join(dir, 'lineages/*/*.qcow2'))
+    execFileSync('qemu-io', ['-f', 'qcow2', '-c', `write -P 238 ${BLOCK_BYTES} 4096`, kept!])
+    const { baked } = await bake({ 1: 9 })
+    expect(told()).toContainEqual(
+      expect.stringContaining("the disk of release v2 is thrown away: block 1 isn't what was recorded"),
+    )
+    expect(world.gaps.store.get(EAST, baked.snapshots[0]!)!.parent).toBe(base.snapshot)
+    expect(await wrong(baked, { 1: 9 })).toEqual([])
+  })
+
+  let lastWrites: Record<number, number> = {}
+  /** In a directory of its own, whatever others write meanwhile. */
+  async function bakeAlone(blocks: Record<number, number>, meeting: () => Promise<void>): Promise<BakedAmi> {
+    const by = baker({
+      async change(change) {
+        await meeting()
+        return write(change, new Map(Object.entries(blocks).map(([at, byte]) => [Number(at), byte])))
+      },
+    })
+    const run = await runOf(proving)
+    const baked = (await by.bake(planOf(), run)) as BakedAmi
+    await by.published?.(baked, run)
+    return baked
+  }
+  /** Nobody goes on before so many are there. */
+  function meet(count: number): () => Promise<void> {
+    const all = Promise.withResolvers<void>()
+    let there = 0
+    return () => {
+      if (++there === count) all.resolve()
+      return all.promise
+    }
+  }
+  /** What the disk holds that the next one is made from. */
+  async function whatIsLast(bakes: BakedAmi[], writes: Record<number, number>[]): Promise<Record<number, number>> {
+    const [head] = globSync(join(dir, 'lineages/*/*.json'))
+    const { snapshots } = JSON.parse(await readFile(head!, 'utf8')) as Head
+    return writes[bakes.findIndex((baked) => baked.snapshots[0] === snapshots[EAST])]!
+  }
+})
+
 describe('a base', () => {
   test('whose copy here is damaged is brought again', async () => {
     await bake({ 1: 7 })
@@ -444,6 +509,17 @@ describe('Packer bakes, and it is said,', () => {
     const { baked } = await bake({}, planOf(), { by })
     expect([baked.id, by.name]).toEqual(['ami-packer', 'packer'])
     expect(told()).toContainEqual(expect.stringContaining('it takes root'))
+  })
+
+  test.each<[string, Partial<DirectAmiWorld>, string]>([
+    ['is on LVM', { fileSystems: async () => [{ type: 'lvm', offset: 0, length: GIB }] }, 'in LVM'],
+    ['has no engine', { change: async () => ({ kind: 'unfit', reason: 'it has no Docker Engine' }) }, 'it has no Docker Engine'],
+  ])('when the base %s, which only its blocks tell', async (_, more, reason) => {
+    const by = baker(more)
+    const { baked, run } = await bake({ 1: 7 }, planOf(), { by })
+    expect([baked.id, by.name]).toEqual(['ami-packer', 'packer'])
+    expect(told()).toContainEqual(expect.stringContaining(reason))
+    expect(await snapshotsOf(run)).toEqual([])
   })
 
   test('when the base has several volumes or is billed', async () => {

@@ -88,3 +88,8 @@ test('any other failure is none of Packer’s business', async () => {
   await expect(directDiskBaker(world({ layers })).bake(PLAN, run)).rejects.toMatchObject({ code: 'disk_changed' })
   expect(notes()).not.toContainEqual(expect.stringContaining('Packer'))
 })
+
+test('what is published stays so when nothing can be built upon it', async () => {
+  await directDiskBaker(world()).published?.(made, run)
+  expect(notes()).toEqual([expect.stringMatching(/^the next bake can't be built upon this one: ENOENT/)])
+})

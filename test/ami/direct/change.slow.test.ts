@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { changeDisk } from '../../../src/io/change-disk.ts'
@@ -12,48 +12,11 @@ import { toolEnvironment } from '../../../src/io/tool.ts'
 import { packageFile } from '../../../src/package-root.ts'
 import { bakesDirectly } from '../../support/bakes-directly.ts'
 import { makeDisk } from '../../support/disk-maker.ts'
-import { tinyRoot } from '../../support/tiny-root.ts'
+import { ENGINE, systemDisk } from './system-disk.ts'
 
 const run = promisify(execFile)
 const env = toolEnvironment()
 const MIB = 1024 ** 2
-const PROGRAMS = ['env', 'bash', 'cat', 'dd', 'grep', 'mkdir', 'rm', 'sleep', 'sync', 'touch']
-/** What is looked for of an engine, and what it says when it is up. */
-const ENGINE = {
-  'usr/bin/docker': '#!/bin/sh\n',
-  'usr/bin/dockerd': '#!/bin/sh\necho "API listen on /run/docker.sock" >&2; exec sleep 1000\n',
-}
-
-/** A root with bash and `env`, and more files, on the first partition of a small disk. */
-async function diskOf(dir: string, files: Record<string, string>): Promise<string> {
-  const root = join(dir, 'files')
-  for (const [path, content] of Object.entries(await tinyRoot('.', PROGRAMS))) {
-    const { executable } = content as { executable: Buffer }
-    await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), executable, { mode: 0o755 })
-  }
-  for (const [path, text] of Object.entries(files)) {
-    await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), text)
-    if (text.startsWith('#!')) await chmod(join(root, path), 0o755)
-  }
-  await mkdir(join(root, 'usr/bin'), { recursive: true })
-  await cp(join(root, 'bin/env'), join(root, 'usr/bin/env'))
-  for (const name of ['proc', 'sys', 'dev', 'run', 'tmp', 'etc']) await mkdir(join(root, name), { recursive: true })
-  const sizeMib = 60
-  const disk = await makeDisk(
-    join(dir, 'base.raw'),
-    {
-      scheme: 'mbr',
-      bootCode: true,
-      partitions: [{ type: 0x83, active: true, startMib: 1, sizeMib }],
-    },
-    sizeMib + 4,
-  )
-  await run('mkfs.ext4', ['-q', '-F', '-d', root, '-E', `offset=${MIB}`, disk, `${sizeMib}m`], { env })
-  return disk
-}
-
 describe.skipIf(!bakesDirectly)('a disk is', () => {
   let dir: string
   beforeEach(async () => {
@@ -107,7 +70,7 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
       "its engine's data root is a flag of its unit",
     ],
   ])('not fit when %s', async (_, files, reason) => {
-    const { end } = await change(await diskOf(dir, files))
+    const { end } = await change(await systemDisk(dir, files))
     expect(end).toEqual({ kind: 'unfit', reason: typeof reason === 'string' ? reason : expect.stringMatching(reason) })
   })
 
@@ -128,7 +91,7 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
   })
 
   test('changed by the steps, and reads so afterwards', async () => {
-    const disk = await diskOf(dir, ENGINE)
+    const disk = await systemDisk(dir, ENGINE)
     await steps({
       install: 'dd if=/dev/urandom of=/big bs=1M count=3; mkdir -p /etc/new; echo "it is $BAKE_PARTITION" >/etc/new/file\n',
       clean: 'rm /big\n',
@@ -146,7 +109,7 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
   })
 
   test('scanned where it was written when it was baked before: also what was deleted again', async () => {
-    const disk = await diskOf(dir, { ...ENGINE, 'old/secret': 'MARK-OLD' })
+    const disk = await systemDisk(dir, { ...ENGINE, 'old/secret': 'MARK-OLD' })
     await steps({
       install: 'for n in 1 2 3 4 5; do echo "MARK-$n" >/gone-$n; done; sync; rm /gone-*\n',
       scan: 'cat "$BAKE_RANGES"\n',
@@ -164,7 +127,7 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
   })
 
   test('not changed when a step fails, which says why', async () => {
-    const disk = await diskOf(dir, ENGINE)
+    const disk = await systemDisk(dir, ENGINE)
     await steps({ images: 'echo "bake: no such image" >&2; exit 1\n', install: 'touch /never\n' })
     const { end, lines } = await change(disk)
     expect(end).toEqual({ kind: 'failed', how: 'exit code 1' })
@@ -172,7 +135,7 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
   })
 
   test('not changed when this machine’s disk gets full: never half of it', async () => {
-    const disk = await diskOf(dir, ENGINE)
+    const disk = await systemDisk(dir, ENGINE)
     await steps({ install: 'dd if=/dev/urandom of=/big bs=1M count=40 2>/dev/null || true\n' })
     const full = join(dir, 'full')
     await mkdir(full)
