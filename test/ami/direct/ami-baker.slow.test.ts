@@ -508,7 +508,7 @@ describe('Packer bakes, and it is said,', () => {
     const by = baker({ means: () => ({ platform: 'linux', architecture: 'amd64', root: false, missing: [] }) })
     const { baked } = await bake({}, planOf(), { by })
     expect([baked.id, by.name]).toEqual(['ami-packer', 'packer'])
-    expect(told()).toContainEqual(expect.stringContaining('it takes root'))
+    expect(told()).toContainEqual(expect.stringContaining('which takes root'))
   })
 
   test.each<[string, Partial<DirectAmiWorld>, string]>([
