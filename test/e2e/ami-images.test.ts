@@ -48,7 +48,7 @@ async function expectNothingBaked(): Promise<void> {
   expect((await readdir(join(project.dir, '.bake'))).filter((name) => name === 'bakes' || name === 'machines')).toEqual([])
 }
 
-test('without Packer nothing is built', LONG, async () => {
+test('without Packer nothing is built where Packer is asked for', LONG, async () => {
   await tagged('v0')
   // Everything that is needed but Packer.
   const bin = join(project.dir, '.git/bin')
@@ -56,7 +56,7 @@ test('without Packer nothing is built', LONG, async () => {
   for (const dir of ['/usr/bin', '/bin']) {
     for (const name of await readdir(dir)) if (name !== 'packer') await symlink(join(dir, name), join(bin, name)).catch(() => {})
   }
-  const result = await project.bake(['ami', '--release', 'v0'], { env: { PATH: bin } })
+  const result = await project.bake(['ami', '--release', 'v0', '--baker', 'packer'], { env: { PATH: bin } })
   expectError(result, { exit: 4, error: /Packer is not installed/, next: /packer/i })
   expect(await project.builds()).toEqual([])
   await expectNothingBaked()
