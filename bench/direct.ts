@@ -106,7 +106,7 @@ function firstBake(disk: string, runs: number): object {
   const samples = Array.from({ length: runs }, () => {
     using project = new Project(app(disk))
     project.git('tag', 'v0')
-    const { ms } = bake(project, 'v0')
+    const { ms, phases } = bake(project, 'v0')
     const copy = join(project.dir, '.bake/alone.raw')
     timed('cp', ['--sparse=always', disk, copy])
     const port = /:(\d+)/.exec(project.host.registry)![1]!
@@ -114,13 +114,14 @@ function firstBake(disk: string, runs: number): object {
     // The copy too is read from the disk, as the base was.
     dropCaches()
     const alone = Number(timed('bash', [join(ROOT, 'bench/engine-alone.sh'), copy, String(OFFSET), port, image]).stdout)
-    return { ms, alone }
+    say(`  ${Math.round(ms)} ms: ${written(phases)}; the engine alone ${alone} ms`)
+    return { ms, alone, phases }
   })
   const [first_ms, engine_first_ms] = [median(samples.map(({ ms }) => ms)), median(samples.map(({ alone }) => alone))]
   say(
     `the first bake: ${Math.round(first_ms)} ms (bar ${Math.round(1.2 * engine_first_ms + 5000)}), the engine alone ${Math.round(engine_first_ms)} ms`,
   )
-  return { first_ms: round(first_ms), engine_first_ms: round(engine_first_ms) }
+  return { first_ms: round(first_ms), engine_first_ms: round(engine_first_ms), first_phases_s: samples.at(-1)!.phases }
 }
 
 /** Each on a lineage of its own: the first bake isn't counted. */

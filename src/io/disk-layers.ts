@@ -10,6 +10,8 @@ export interface Layer extends AsyncDisposable {
   bytes: number
   /** Exactly `length` bytes; zeros past its end. */
   read(offset: number, length: number): Promise<Buffer>
+  /** The same into `to`, all of it, for whoever reads much. */
+  readInto(offset: number, to: Buffer): Promise<void>
   /** Of pieces of `size` bytes, a multiple or a part of a cluster, those that this file tells something of: ascending. Of a raw file all. */
   written(size: number): Promise<Written[]>
   /** What it holds only the differences to. */
@@ -52,19 +54,24 @@ async function openBelow(path: string, { backing, backingFormat }: Qcow2Header):
 const rawLayer = (file: FileHandle, bytes: number): Layer => ({
   bytes,
   read: (offset, length) => readAt(file, offset, length),
+  readInto: (offset, to) => fill(to, file, offset),
   written: async (size) => [...Array(Math.ceil(bytes / size)).keys()].map((index) => ({ index, zeros: false })),
   [Symbol.asyncDispose]: () => file.close(),
 })
 
-/** Zeros from the file's end on. */
 async function readAt(file: FileHandle, offset: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.alloc(length)
-  for (let done = 0; done < length; ) {
-    const { bytesRead } = await file.read(buffer, done, length - done, offset + done)
-    if (bytesRead === 0) break
+  const buffer = Buffer.allocUnsafe(length)
+  await fill(buffer, file, offset)
+  return buffer
+}
+
+/** Zeros from the file's end on. */
+async function fill(buffer: Buffer, file: FileHandle, offset: number): Promise<void> {
+  for (let done = 0; done < buffer.length; ) {
+    const { bytesRead } = await file.read(buffer, done, buffer.length - done, offset + done)
+    if (bytesRead === 0) return void buffer.fill(0, done)
     done += bytesRead
   }
-  return buffer
 }
 
 function qcow2Layer(file: FileHandle, path: string, header: Qcow2Header, below: Layer | undefined): Layer {
@@ -102,26 +109,32 @@ function qcow2Layer(file: FileHandle, path: string, header: Qcow2Header, below: 
     if (((zeros >>> index) & 1) === 1) return 'zeros'
     return ((there >>> index) & 1) === 0 ? undefined : data + index * partBytes
   }
+  async function readInto(offset: number, to: Buffer): Promise<void> {
+    const end = Math.min(offset + to.length, virtualBytes)
+    await load(offset, end)
+    for (let at = offset; at < end; ) {
+      const start = Math.floor(at / partBytes)
+      const first = part(start)
+      let next = start + 1
+      // What lies together is read at once.
+      while (next * partBytes < end && follows(first, part(next), (next - start) * partBytes)) next++
+      const past = Math.min(next * partBytes, end)
+      const piece = to.subarray(at - offset, past - offset)
+      if (typeof first === 'number') await fill(piece, file, first + at - start * partBytes)
+      else if (first === undefined && below) await below.readInto(at, piece)
+      else piece.fill(0)
+      at = past
+    }
+    to.fill(0, Math.max(0, end - offset))
+  }
   return {
     bytes: virtualBytes,
     async read(offset, length) {
-      const end = Math.min(offset + length, virtualBytes)
-      await load(offset, end)
-      const whole = Buffer.alloc(length)
-      for (let at = offset; at < end; ) {
-        const start = Math.floor(at / partBytes)
-        const first = part(start)
-        let next = start + 1
-        // What lies together is read at once.
-        while (next * partBytes < end && follows(first, part(next), (next - start) * partBytes)) next++
-        const to = Math.min(next * partBytes, end)
-        const into = at - start * partBytes
-        if (typeof first === 'number') (await readAt(file, first + into, to - at)).copy(whole, at - offset)
-        else if (first === undefined && below) (await below.read(at, to - at)).copy(whole, at - offset)
-        at = to
-      }
+      const whole = Buffer.allocUnsafe(length)
+      await readInto(offset, whole)
       return whole
     },
+    readInto,
     async written(size) {
       await load(0, virtualBytes)
       const found: Written[] = []

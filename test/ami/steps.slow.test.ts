@@ -277,6 +277,25 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       expect(stdout).not.toContain(AWS_KEY)
     })
 
+    test('scan reads in the base what is as it was there, and tells of nothing that only the base has', async () => {
+      using disk = makeDiskRoot(rendered)
+      const { status, stdout, stderr } = await disk.run(`
+        mkdir -p /etc/ssh /var/log/journal; : >/etc/machine-id
+        echo 'key = ${AWS_KEY}' >/secret; sync
+        at=$(filefrag -v -b512 /secret | sed -n -E 's/^ *0: .*: +([0-9]+)\\.\\. .*/\\1/p')
+        at=$((at * 512)) loop=$(findmnt -no SOURCE /)
+        dd if="$loop" of=/run/base bs=1M iflag=direct conv=sparse status=none
+        look() { printf '%s\\n' "$@" >/run/ranges; BAKE_BASE=/run/base BAKE_RANGES=/run/ranges step scan 2>&1 | sed 's/^bake-phase.*//' || true; }
+        echo "both: $(look "$at 512 base" "$((at + 400000)) 4096")"
+        shred --zero --iterations=0 /secret; rm /secret; sync
+        echo "base: $(look "$at 512 base" "$((at + 400000)) 4096")"
+        { BAKE_RANGES=/run/ranges step scan 2>&1 || true; } | grep 'bake:'`)
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+      expect(stdout).toMatch(/^both: \s*an AWS access key id \(AKIA…\) is in \/secret$/m)
+      expect(stdout).toMatch(/^base: *$/m)
+      expect(stdout).toMatch(/bake: the disk could not be read/)
+    })
+
     test('what is in images is theirs', async () => {
       using disk = makeDiskRoot(rendered)
       const { status, stderr } = await disk.run(

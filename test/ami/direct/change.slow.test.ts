@@ -108,6 +108,28 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     expect(now.subarray(0, MIB).equals(before.subarray(0, MIB))).toBe(true)
   })
 
+  test('scanned as a whole the first time: what is as it was in the base is read there, by whoever can’t write to it', async () => {
+    const disk = await systemDisk(dir, { ...ENGINE, 'old/secret': 'MARK-OLD' })
+    await steps({
+      install: 'echo MARK-NEW >/new\n',
+      scan: 'cat "$BAKE_RANGES"; ! echo x 2>/dev/null >>"$BAKE_BASE"\n',
+    })
+    const { end, lines } = await change(disk)
+    expect(end).toEqual({ kind: 'done' })
+    await using layer = await openLayers(join(dir, 'disk.qcow2'), 'qcow2')
+    const [now, before] = [await layer.read(0, layer.bytes), await readFile(disk)]
+    const ranges = lines.flatMap((line) => {
+      const [, start, length, base] = /^(\d+) (\d+)( base)?$/.exec(line) ?? []
+      return start ? [{ from: Number(start), to: Number(start) + Number(length), base: base !== undefined }] : []
+    })
+    const at = (mark: string) => ranges.find(({ from, to }) => from <= now.indexOf(mark) && now.indexOf(mark) < to)?.base
+    expect([at('MARK-OLD'), at('MARK-NEW')]).toEqual([true, false])
+    for (const { from, to } of ranges.filter(({ base }) => base)) expect(now.subarray(from, to).equals(before.subarray(from, to))).toBe(true)
+    // Nothing is left out but zeros.
+    for (const { from, to } of ranges) now.fill(0, from, to)
+    expect(now.equals(Buffer.alloc(now.length))).toBe(true)
+  })
+
   test('scanned where it was written when it was baked before: also what was deleted again', async () => {
     const disk = await systemDisk(dir, { ...ENGINE, 'old/secret': 'MARK-OLD' })
     await steps({

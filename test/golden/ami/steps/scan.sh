@@ -70,7 +70,7 @@ disk_of_root() {
 
 # secrets_on DISK: a line KIND NEEDLE OFFSET for each secret on it. The needle stands in one line of its file. Piece by piece, in memory and past the page
 # cache: zeros, which most of a disk is, are told by dd as it reads, and would be one long line to grep. BAKE_RANGES names a file of lines OFFSET LENGTH,
-# ascending: what else is on the disk isn't looked at.
+# ascending: what else is on the disk isn't looked at. What has a third word is the same in the file BAKE_BASE, which is read faster.
 secrets_on() {
   local disk=$1 piece=$((32 * 1048576)) size base offset match
   local LC_ALL=C
@@ -103,31 +103,42 @@ suspects() {
 }
 # secrets_in_ranges: of what BAKE_RANGES names, by as many as there are processors
 secrets_in_ranges() {
-  local parts n=0 sum=0 start length
+  local parts source part parted=()
   parts=$(nproc 2>/dev/null || echo 1)
   rm -f "$work"/ranges-*
-  while read -r _ length; do sum=$((sum + length)); done <"$BAKE_RANGES"
-  local each=$((sum / parts + 1))
-  sum=0
-  while read -r start length; do
-    echo "$start $length" >>"$work/ranges-$((sum / each))"
-    sum=$((sum + length))
-  done <"$BAKE_RANGES"
-  for ((n = 0; n < parts; n++)); do
-    [ ! -e "$work/ranges-$n" ] || { secrets_in "$work/ranges-$n" "$work/piece-$n" >"$work/secrets-$n" && touch "$work/whole-$n"; } &
+  { grep -E '^[0-9]+ [0-9]+$' "$BAKE_RANGES" || true; } | in_parts disk
+  { grep -E '^[0-9]+ [0-9]+ ' "$BAKE_RANGES" || true; } | in_parts base
+  for source in disk base; do
+    for part in "$work/ranges-$source"-*; do
+      [ -e "$part" ] || continue
+      parted+=("$part")
+      { secrets_in "$part" $source >"$part.secrets" && touch "$part.whole"; } &
+    done
   done
   wait
-  for ((n = 0; n < parts; n++)); do
-    [ -e "$work/ranges-$n" ] || continue
-    [ -e "$work/whole-$n" ] || fail 'the disk could not be read'
-    cat "$work/secrets-$n"
-    rm -f "$work/ranges-$n" "$work/secrets-$n" "$work/whole-$n"
+  for part in "${parted[@]}"; do
+    [ -e "$part.whole" ] || fail 'the disk could not be read'
+    cat "$part.secrets"
   done
+  rm -f "$work"/ranges-*
 }
-# secrets_in RANGES PIECE: with what lies around them: a secret may begin before what was written
+# in_parts SOURCE: the ranges on stdin as files that are as large as each other, $work/ranges-SOURCE-N
+in_parts() {
+  local all=$work/ranges-$1 sum=0 start length
+  cat >"$all"
+  while read -r _ length _; do sum=$((sum + length)); done <"$all"
+  local each=$((sum / parts + 1))
+  sum=0
+  while read -r start length _; do
+    echo "$start $length" >>"$all-$((sum / each))"
+    sum=$((sum + length))
+  done <"$all"
+}
+# secrets_in RANGES disk|base: with what lies around them: a secret may begin before what was written
 secrets_in() {
   local around=65536 start length end from=0 to=0 filled=0 froms=() ats=()
-  local file=$2
+  local source=$2 file=$1.piece path=$disk size=$size
+  if [ "$source" = base ]; then path=${BAKE_BASE:?} size=$(stat --dereference --format=%s "$BAKE_BASE"); fi
   : >"$file"
   while read -r start length; do
     # Whole 64 KiB: ranges that lie close to each other become one.
@@ -146,13 +157,14 @@ secrets_in() {
 }
 # take_range: puts FROM to TO behind what is in the piece, and looks at it when that is enough
 take_range() {
-  local count
+  local count flags=skip_bytes,count_bytes
+  [ "$source" = base ] || flags+=,direct
   [ "$to" -le "$size" ] || to=$size
   while [ "$from" -lt "$to" ]; do
     count=$((to - from))
     [ "$count" -le "$piece" ] || count=$piece
     froms+=("$from") ats+=("$filled")
-    dd if="$disk" bs=1M iflag=direct,skip_bytes,count_bytes skip="$from" count="$count" status=none >>"$file"
+    dd if="$path" bs=1M iflag="$flags" skip="$from" count="$count" status=none >>"$file"
     # No line of what follows belongs to what is before it.
     printf '\n' >>"$file"
     filled=$((filled + count + 1))
@@ -166,6 +178,8 @@ tell_ranges() {
   while IFS=: read -r offset match; do
     while [ $((n + 1)) -lt "${#ats[@]}" ] && [ "${ats[n + 1]}" -le "$offset" ]; do n=$((n + 1)); done
     offset=$((froms[n] + offset - ats[n]))
+    # Around what the disk has of its base lies what it has no more.
+    [ "$source" = disk ] || [[ $(bytes "$offset" "${#match}") == "$match"* ]] || continue
     ! secret_at "$offset" "$match" || echo "$kind $needle $offset"
   done < <(suspects "$file")
   : >"$file"
@@ -304,6 +318,36 @@ stores() {
 # holding NEEDLES: which of the files on stdin hold one, by as many as there are processors
 holding() { xargs -0 -r -P "$(nproc 2>/dev/null || echo 1)" -n 500 grep -lsaF -f "$1" -- || true; }
 
+# unseen: which needles none of the files that were found has; whether there are any
+unseen() {
+  tr '\n' '\0' <"$work/files" | { xargs -0 -r grep -ohaF -f "$work/needles" -- || true; } | sort -u >"$work/seen"
+  grep -vxF -f "$work/seen" "$work/needles" >"$work/unseen"
+}
+# lying DISK: files, with NULs between them, that lie where $work/found says, as far as their file system tells where they lie
+lying() {
+  local path number start
+  command -v filefrag >/dev/null && command -v awk >/dev/null || return 0
+  cut -d ' ' -f 3 "$work/found" | sort -n >"$work/places"
+  file_systems "$1" | while IFS= read -r path; do
+    number=$(findmnt --noheadings --output MAJ:MIN --target "$path" | tail -n 1 | tr -d ' ')
+    start=$(cat "/sys/dev/block/$number/loop/offset" 2>/dev/null) ||
+      start=$((512 * $(cat "/sys/dev/block/$number/start" 2>/dev/null || echo 0)))
+    # "File size of NAME is …", then its extents: "0: 0.. 7: 2048.. 2055: 8: last", all in units of 512 bytes.
+    find "$path" -xdev -type f -size +15c -print0 | { xargs -0 -r filefrag -v -b512 2>/dev/null || true; } | awk -v start="$start" '
+      FNR == NR { places[++n] = $1; next }
+      /^File size of / { name = $0; sub(/^File size of /, "", name); sub(/ is [0-9]+ \([0-9]+ blocks? of 512 bytes\)$/, "", name); told = 0; next }
+      told { next }
+      split($0, part, ":") >= 4 && part[1] ~ /^ *[0-9]+$/ {
+        split(part[3], ends, /\.\./)
+        first = start + ends[1] * 512; past = start + (ends[2] + 1) * 512
+        # The first place that is not before it, by halves.
+        low = 1; high = n + 1
+        while (low < high) { middle = int((low + high) / 2); if (places[middle] < first) low = middle + 1; else high = middle }
+        if (low <= n && places[low] < past) { printf "%s%c", name, 0; told = 1 }
+      }' "$work/places" -
+  done
+}
+
 # explain DISK setup|scan: of lines KIND NEEDLE OFFSET those that must not be there, in words. What scan finds of keys in deleted files goes to $work/erase.
 explain() {
   local kind needle offset path what found
@@ -311,15 +355,17 @@ explain() {
   cat >"$work/found"
   [ -s "$work/found" ] || return 0
   cut -d ' ' -f 2 "$work/found" | sort -u >"$work/needles"
-  # Images' files are most of a disk: they are read only for what no other file has.
+  # Where each lies tells which files to read. All of them are read only for what isn't in those, images' files, which are most of a disk, last.
   local stores=() prune=()
   while IFS= read -r path; do
     stores+=("$path")
     prune+=(-path "$path" -prune -o)
   done < <(stores)
-  file_systems "$1" | while IFS= read -r path; do find "$path" -xdev "${prune[@]}" -type f -size +15c -print0; done | holding "$work/needles" >"$work/files"
-  tr '\n' '\0' <"$work/files" | { xargs -0 -r grep -ohaF -f "$work/needles" -- || true; } | sort -u >"$work/seen"
-  if [ "${#stores[@]}" -gt 0 ] && grep -vxF -f "$work/seen" "$work/needles" >"$work/unseen"; then
+  lying "$1" | holding "$work/needles" >"$work/files"
+  if unseen; then
+    file_systems "$1" | while IFS= read -r path; do find "$path" -xdev "${prune[@]}" -type f -size +15c -print0; done | holding "$work/unseen" >>"$work/files"
+  fi
+  if [ "${#stores[@]}" -gt 0 ] && unseen; then
     find "${stores[@]}" -xdev -type f -size +15c -print0 | holding "$work/unseen" >>"$work/files"
   fi
   while read -r kind needle offset; do
