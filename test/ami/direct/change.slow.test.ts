@@ -124,7 +124,8 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     })
     const at = (mark: string) => ranges.find(({ from, to }) => from <= now.indexOf(mark) && now.indexOf(mark) < to)?.base
     expect([at('MARK-OLD'), at('MARK-NEW')]).toEqual([true, false])
-    for (const { from, to } of ranges.filter(({ base }) => base)) expect(now.subarray(from, to).equals(before.subarray(from, to))).toBe(true)
+    for (const { from, to } of ranges.filter(({ base }) => base))
+      expect(now.subarray(from, to).equals(before.subarray(from, to))).toBe(true)
     // Nothing is left out but zeros.
     for (const { from, to } of ranges) now.fill(0, from, to)
     expect(now.equals(Buffer.alloc(now.length))).toBe(true)
