@@ -52,7 +52,7 @@ test('a machine that isn’t fit has Packer bake, which is said, and the record 
 })
 
 test('so has a disk that isn’t fit, which only its content tells', async () => {
-  const layer = { bytes: 0, read: never, written: never, async [Symbol.asyncDispose]() {} }
+  const layer = { bytes: 0, read: never, readInto: never, written: never, async [Symbol.asyncDispose]() {} }
   const fileSystems = async () => [{ type: 'lvm', offset: 0, length: 1 }]
   const where: string[] = []
   const bake: Baker['bake'] = async (_, { dir: own }) => {

@@ -8,6 +8,7 @@ const disk = (bytes: number[], more: Partial<Layer> = {}) =>
   ({
     bytes: bytes.length * BLOCK_BYTES,
     read: async (offset: number, length: number) => Buffer.alloc(length, bytes[offset / BLOCK_BYTES]),
+    readInto: async (offset: number, to: Buffer) => void to.fill(bytes[offset / BLOCK_BYTES]!),
     ...more,
   }) as Layer
 const hashesOf = (bytes: number[]) => {
