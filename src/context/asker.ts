@@ -38,7 +38,7 @@ export async function askForImages(project: Project, request: ImageRequest): Pro
   await using checkout = repository.checkout
   // First: for a commit that isn't there no host is started.
   const { commit, branch = request.branch } = await checkout.resolve(request.subject)
-  using asker = await openAsker(project, repository, request)
+  using asker = await openAsker(project, repository, request, request.dryRun ? undefined : commit)
   const { sha, tag } = request.subject
   const untold =
     sha === undefined && tag === undefined && request.subject.branch === undefined
@@ -92,13 +92,20 @@ function lazyEngine(): Pick<Engine, 'ping' | 'image'> {
   }
 }
 
-/** Everything that asking for images needs; disposing it lets go of the host. */
+/** Everything that asking for images needs; disposing it lets go of the host. `ahead`: a commit that will be asked for. */
 export async function openAsker(
   project: Project,
   { checkout, configPath, repository }: ProjectRepository,
   { emit, settled, signal }: Pick<ImageRequest, 'emit' | 'settled' | 'signal'>,
+  ahead?: string,
 ): Promise<{ world: AskWorld; lost: AbortSignal } & Disposable> {
-  const services = await connectServices(project, 'client', emit, signal)
+  const services = await connectServices(
+    project,
+    'client',
+    emit,
+    signal,
+    ahead === undefined ? undefined : { repository, commit: ahead },
+  )
   // On AWS the workers' engines build: what this machine's has is nothing to them.
   const engine = project.aws ? undefined : lazyEngine()
   const world: AskWorld = {

@@ -18,6 +18,7 @@ export async function runProjectHost(project: Project): Promise<void> {
       const drain = new AbortController()
       const abort = new AbortController()
       let busy = () => false
+      const fetching = Promise.withResolvers<(repository: string, commit: string) => Promise<void>>()
       const ended = runWorker({
         project,
         repositories: new Map([[repository, source]]),
@@ -35,10 +36,13 @@ export async function runProjectHost(project: Project): Promise<void> {
         onSlots: (slots) => {
           busy = () => slots.busy > 0
         },
+        onFetch: fetching.resolve,
       })
       return {
         busy: () => busy(),
         ended,
+        // What is wrong with it the job tells.
+        ahead: ({ repository, commit }) => void fetching.promise.then((fetch) => fetch(repository, commit)).catch(() => {}),
         stop: async () => {
           drain.abort()
           await ended

@@ -4,6 +4,7 @@ import { BakeError, messageOf } from '../errors.ts'
 import type { Emit } from '../events.ts'
 import { connectHost, type HostConnection } from '../io/host/client.ts'
 import { variablesToHand } from '../io/host/handover.ts'
+import type { AheadCommit } from '../io/host/protocol.ts'
 import type { Queue } from '../io/queue.ts'
 import { localSender } from '../io/queue-sender.ts'
 import { packageFile, packageVersion } from '../package-root.ts'
@@ -19,6 +20,7 @@ export async function connectHostServices(
   role: 'client' | 'worker',
   emit: Emit,
   signal?: AbortSignal,
+  ahead?: AheadCommit,
 ): Promise<Services> {
   const version = packageVersion()
   const lost = new AbortController()
@@ -35,6 +37,7 @@ export async function connectHostServices(
       needsRegistry: project.config.registry === undefined,
       variables: variablesToHand(process.env, process.cwd()),
       ...(signal ? { signal } : {}),
+      ...(ahead ? { ahead } : {}),
       onNotice: (text) => emit({ type: 'notice', level: 'info', text }),
     })
     connection.onLost(() => {

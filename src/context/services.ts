@@ -1,4 +1,5 @@
 import type { Emit } from '../events.ts'
+import type { AheadCommit } from '../io/host/protocol.ts'
 import type { JobSender, Queue } from '../io/queue.ts'
 import type { Reference } from '../io/registry.ts'
 import { tags } from '../names.ts'
@@ -16,15 +17,16 @@ export interface Services extends Disposable {
   cache(image: string, branch: string): string
 }
 
-/** On one machine a host is started when nobody has it running. */
+/** On one machine a host is started when nobody has it running; its worker may fetch `ahead` meanwhile. */
 export async function connectServices(
   project: Project,
   role: 'client' | 'worker',
   emit: Emit,
   signal?: AbortSignal,
+  ahead?: AheadCommit,
 ): Promise<Services> {
   if (project.aws) return (await import('./services-aws.ts')).awsServices(project, project.aws)
-  return (await import('./services-host.ts')).connectHostServices(project, role, emit, signal)
+  return (await import('./services-host.ts')).connectHostServices(project, role, emit, signal, ahead)
 }
 
 const CACHE_REPOSITORY = 'bake-cache'

@@ -53,6 +53,8 @@ export interface WorkerOptions {
   onReady?: (worker: { name: string; slots: number }) => void
   /** Told how many slots are busy whenever asked. */
   onSlots?: (slots: Slots) => void
+  /** Given what fetches a commit before there is a job for it. */
+  onFetch?: (fetch: (repository: string, commit: string) => Promise<void>) => void
 }
 
 /** What a worker is started with: problems are told like all that happens on it. */
@@ -88,6 +90,7 @@ export async function runWorker(request: WorkerRequest): Promise<void> {
   using room = openRoom({ project, slots, warmth, watch })
   const me = { name, dir, leases, settings, watch, warmth, room: () => room.forBuild() }
   const world = imageWorld(options, me, mirrors)
+  options.onFetch?.(async (repository, commit) => void (await world.source(repository).fetch({ commit, signal: options.abort })))
   const bakes = project.aws !== undefined && (options.bakes ?? project.config.worker.bakes)
   // A bake takes no build's slot, and no build a bake's.
   const bakeSlots = new Slots(bakes ? 1 : 0)

@@ -54,24 +54,25 @@ export async function makeImage(
   // For the caches, later: asked meanwhile.
   void source.defaultBranch()
   await source.fetch({ commit: job.commit, signal })
-  const { definition, inputs, platforms } = await verifyJob(job, world)
+  const definition = await definitionOf(job, world)
   await failpoint('fetched')
   await using secrets = await world.secrets.materialise(definition.secrets)
   redactor.add(secrets.values)
 
-  const [[engine], root] = await Promise.all([
-    prepared,
-    world.checkout(job.repository, turn.slot, job.commit, { submodules: definition.submodules, lfs: definition.lfs, signal }),
-    checkPlatforms({
-      platforms,
-      analysis: inputs.analysis,
-      pins: job.pins,
-      registry: world.registry,
-      engine: world.engine,
-      emulated: world.emulated,
-      signal,
-    }),
-  ])
+  const { submodules, lfs } = definition
+  const stop = new AbortController()
+  const how = { submodules, lfs, signal: AbortSignal.any([signal, stop.signal]) }
+  const checkout = world.checkout(job.repository, turn.slot, job.commit, how)
+  // The files aren't used before it is known whether the job is what it says.
+  const verified = verifyKey(job, definition, world).then(async ({ inputs, platforms }) => {
+    const { registry, engine, emulated } = world
+    await checkPlatforms({ platforms, analysis: inputs.analysis, pins: job.pins, registry, engine, emulated, signal })
+    return inputs
+  })
+  verified.catch(() => stop.abort())
+  // Nobody writes to the slot any more when this ends.
+  await Promise.allSettled([checkout, verified])
+  const [inputs, [engine], root] = await Promise.all([verified, prepared, checkout])
   await failpoint('checked-out')
 
   const tag = tags.key(job.key, turn.n)
@@ -116,10 +117,12 @@ const warmthText = (warmth: Warmth, worker: string, before: Warm | undefined): s
 }
 
 /** The commit's own bake.yaml decides; a job whose key doesn't follow from it was made by another bake, or by nobody honest. */
-export async function verifyJob(
-  job: ImageJob,
-  world: ImageWorld,
-): Promise<{ definition: ImageDefinition; inputs: ImageInputs; platforms: string[] }> {
+export async function verifyJob(job: ImageJob, world: ImageWorld): Promise<{ definition: ImageDefinition } & VerifiedKey> {
+  const definition = await definitionOf(job, world)
+  return { definition, ...(await verifyKey(job, definition, world)) }
+}
+
+async function definitionOf(job: ImageJob, world: ImageWorld): Promise<ImageDefinition> {
   const { objects } = world.source(job.repository)
   const text = await objects.file(job.commit, job.config)
   if (!text)
@@ -132,9 +135,18 @@ export async function verifyJob(
     throw refused('unknown_image', `bake.yaml of commit ${job.commit.slice(0, 12)} defines no image ${job.image}`, {
       next: `it defines: ${config.images.map(({ name }) => name).join(', ')}`,
     })
+  return definition
+}
+
+interface VerifiedKey {
+  inputs: ImageInputs
+  platforms: string[]
+}
+
+async function verifyKey(job: ImageJob, definition: ImageDefinition, world: ImageWorld): Promise<VerifiedKey> {
   const platforms = definition.platforms.length > 0 ? definition.platforms : world.defaultPlatforms
   const prefix = dirname(job.config) === '.' ? '' : `${dirname(job.config)}/`
-  const inputs = await collectInputs(objects, job.commit, prefix, definition, platforms)
+  const inputs = await collectInputs(world.source(job.repository).objects, job.commit, prefix, definition, platforms)
   const { host, path } = world.target(job.image)
   const key = imageKey(inputs, { repository: `${host}/${path}`, pins: job.pins, nowMs: buildIdTime(job.build) })
   if (key !== job.key) {
@@ -147,7 +159,7 @@ export async function verifyJob(
       },
     )
   }
-  return { definition, inputs, platforms }
+  return { inputs, platforms }
 }
 
 /**

@@ -1,5 +1,8 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { stopHost } from '../../src/io/host/client.ts'
+import { waitFor } from '../../src/wait.ts'
 import { makeProject, WEB_FILES } from '../support/project.ts'
 
 const REFERENCE = /^localhost:\d+\/shop\/web@(sha256:[0-9a-f]{64})$/
@@ -50,6 +53,20 @@ describe('bake image, from a commit to a digest', () => {
     expect(JSON.parse(after.stdout)).toMatchObject({
       images: [{ status: 'current', digest: document.images[0]!.digest, tag: `sha-${second}-r4` }],
     })
+  })
+
+  test('the commit is fetched while it is found out what is to be built, also when nothing is', async () => {
+    await using project = await makeProject()
+    const commit = await project.repo.git('rev-parse', 'HEAD')
+    await project.bake(['image'])
+    const [mirror] = await readdir(join(project.dir, '.bake/mirrors'))
+    const inMirror = (...args: string[]) => project.repo.git(`--git-dir=${join(project.dir, '.bake/mirrors', mirror!)}`, ...args)
+    await inMirror('update-ref', '-d', `refs/bake/commits/${commit}`)
+    expect((await project.bake(['image'])).code).toBe(0)
+    const found = async () => (await inMirror('for-each-ref', '--format=%(refname)', 'refs/bake/commits')) || undefined
+    expect(await waitFor(found, { what: 'the commit in the mirror', deadlineMs: 10_000, intervalMs: 50 })).toBe(
+      `refs/bake/commits/${commit}`,
+    )
   })
 
   test('--dry-run tells the plan and writes nothing', async () => {

@@ -30,6 +30,7 @@ async function startWorker({ queueEndpoint }: { queueEndpoint: string }): Promis
     async kill() {
       await note('kill')
     },
+    ahead: ({ repository, commit }) => void note(`ahead ${repository} ${commit}`),
   }
 
   async function work(): Promise<void> {

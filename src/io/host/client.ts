@@ -2,7 +2,7 @@ import { realpath } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timedOut } from '../../errors.ts'
 import { type Dialled, dial, readInfo } from './dial.ts'
-import { fromWire, type Hello, type HostInfo, type Role } from './protocol.ts'
+import { type AheadCommit, fromWire, type Hello, type HostInfo, type Role } from './protocol.ts'
 import type { SpawnCommand, SpawnedHost } from './spawn.ts'
 import { hostFiles, prepareStateDir } from './state-dir.ts'
 
@@ -20,6 +20,8 @@ export interface ConnectOptions {
   needsRegistry: boolean
   /** What the host's own worker needs of this process's environment: see handover.ts. */
   variables?: Record<string, string>
+  /** Fetched by the host's own worker meanwhile. */
+  ahead?: AheadCommit
   /** How long to wait for a host to be ready; 20 s unless told. */
   deadlineMs?: number
   signal?: AbortSignal
@@ -100,9 +102,10 @@ export async function wakeHost({ stateDir, root, spawn }: Pick<ConnectOptions, '
 }
 
 async function helloTo(info: HostInfo, options: ConnectOptions): Promise<Hello> {
-  const { role, version, needsRegistry, variables = {} } = options
+  const { role, version, needsRegistry, variables = {}, ahead } = options
   const root = await realpath(options.root)
-  return { type: 'hello', token: info.token, role, pid: process.pid, version, root, needsRegistry, variables }
+  const hello = { type: 'hello', token: info.token, role, pid: process.pid, version, root, needsRegistry, variables } as const
+  return ahead ? { ...hello, ahead } : hello
 }
 
 /** A host that is ending closes its connections when everything of it is free again. */

@@ -60,7 +60,7 @@ export async function openControl(handlers: ControlHandlers): Promise<Control> {
     }
     if (message.type !== 'hello' || clients.has(socket)) return
     // Counted from now on: a host must not end while it is about to welcome somebody.
-    const { variables: _, ...client } = message
+    const { variables: _, ahead: __, ...client } = message
     clients.set(socket, client)
     const refuse = (error: unknown): HostMessage => ({ type: 'refused', error: toWire(error) })
     handlers

@@ -2,7 +2,7 @@ import { type BakeError, unavailable } from '../../errors.ts'
 import type { Control, ControlHandlers } from './control.ts'
 import { takeVariables } from './handover.ts'
 import { stateDirInUse } from './ports.ts'
-import { type Hello, type HostMessage, toWire } from './protocol.ts'
+import { type AheadCommit, type Hello, type HostMessage, toWire } from './protocol.ts'
 import type { HostServices } from './services.ts'
 import { type HostWorker, WorkerKeeper } from './worker-keeper.ts'
 
@@ -32,6 +32,9 @@ export function lingerMs(variable: string | undefined): number {
   const asked = variable === undefined || variable.trim() === '' ? Number.NaN : Number(variable)
   return asked >= 0 ? asked : LINGER_MS
 }
+
+const isAhead = (given: unknown): given is AheadCommit =>
+  typeof given === 'object' && given !== null && Object.values(given).every((value) => typeof value === 'string')
 
 /** When to run a worker, whom to welcome, and when it is over. */
 export class HostLife implements ControlHandlers {
@@ -93,6 +96,7 @@ export class HostLife implements ControlHandlers {
     }
     this.#greeted = true
     if (hello.role === 'client') takeVariables(hello.variables, process.env)
+    if (isAhead(hello.ahead)) this.#keeper.ahead(hello.ahead)
     // Starting a worker loads much: welcome first.
     setImmediate(() => this.#consider())
     const registry = services.registry()

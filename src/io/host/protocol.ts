@@ -26,6 +26,15 @@ export interface Hello {
   needsRegistry: boolean
   /** A client's secrets for the host's own worker: see handover.ts. */
   variables?: Record<string, string>
+  /** What it will ask for, most likely. */
+  ahead?: AheadCommit
+}
+
+/** A commit that the host's own worker may fetch while the client still finds out what is to be built. Nothing depends on it. */
+export interface AheadCommit {
+  /** As jobs name it. */
+  repository: string
+  commit: string
 }
 
 /** One JSON value per line, both ways. The first line of a connection tells the token and what it is for. */

@@ -1,4 +1,5 @@
 import { messageOf } from '../../errors.ts'
+import type { AheadCommit } from './protocol.ts'
 
 /** A worker that runs inside the host. */
 export interface HostWorker {
@@ -10,6 +11,8 @@ export interface HostWorker {
   kill?(): Promise<void>
   /** Settles when it ended, also by itself. */
   ended?: Promise<unknown>
+  /** Fetches a commit before there is a job for it; tells of nothing. */
+  ahead?(commit: AheadCommit): void
 }
 
 /** Between two starts of a worker that fails, so that a broken engine doesn't fill the log. */
@@ -26,6 +29,8 @@ export class WorkerKeeper {
   #turning: Promise<void> | undefined
   #stopping = false
   #notBefore = 0
+  /** For a worker that isn't there yet. */
+  #ahead: AheadCommit | undefined
 
   constructor(start: () => Promise<HostWorker>, onProblem: (text: string) => void) {
     this.#start = start
@@ -44,6 +49,12 @@ export class WorkerKeeper {
     this.#turning ??= this.#turn().finally(() => {
       this.#turning = undefined
     })
+  }
+
+  /** Told before a worker is wanted. */
+  ahead(commit: AheadCommit): void {
+    if (this.#worker) this.#worker.ahead?.(commit)
+    else this.#ahead = commit
   }
 
   /** Settles when the worker has finished its jobs and ended. */
@@ -72,6 +83,8 @@ export class WorkerKeeper {
     try {
       const worker = await this.#start()
       this.#worker = worker
+      if (this.#ahead) worker.ahead?.(this.#ahead)
+      this.#ahead = undefined
       const gone = (problem: string) => {
         if (this.#worker !== worker || this.#stopping) return
         this.#worker = undefined

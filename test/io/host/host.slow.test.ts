@@ -231,6 +231,16 @@ describe('a host', () => {
     expect(await project.notes()).toContain('stop')
   })
 
+  it('is told what a client will ask for, before and after it has started', async () => {
+    await using project = await hostProject()
+    await project.connect({ ahead: { repository: 'here', commit: 'a1' } })
+    await project.noted('ahead here a1')
+    await project.connect({ ahead: { repository: 'here', commit: 'a2' } })
+    await project.noted('ahead here a2')
+    await project.connect({ ahead: { repository: 7 } as never })
+    expect((await project.notes()).filter((note) => note !== 'start')).toEqual(['ahead here a1', 'ahead here a2'])
+  })
+
   it('gives way to a separate worker, and works again when that leaves', async () => {
     await using project = await hostProject()
     await project.connect()
