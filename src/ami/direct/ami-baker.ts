@@ -55,8 +55,9 @@ export function directAmiBaker(world: DirectAmiWorld): Baker {
       try {
         return await bakeAmi(plan, run, world)
       } catch (error) {
-        if (!(error instanceof BakeError && error.code === 'direct_unfit')) throw error
-        const packer = await other(error.message, run.tell)
+        const why = error instanceof BakeError ? unfitAfter(error, plan) : undefined
+        if (why === undefined) throw error
+        const packer = await other(why, run.tell)
         await packer.available?.(run.signal)
         await packer.prevalidate(plan, run.signal)
         return packer.bake(plan, { ...run, dir: await within(run.dir, 'packer') })
@@ -71,6 +72,15 @@ export function directAmiBaker(world: DirectAmiWorld): Baker {
       })
     },
   }
+}
+
+/** Why Packer may bake what couldn't be baked here; undefined: it couldn't either. An instance grows the file system with its volume as it boots, a bake here doesn't. */
+function unfitAfter({ code, message, ids }: BakeError, { base, definition }: MachinePlan): string | undefined {
+  if (code === 'direct_unfit') return message
+  const grows = (definition.ami.volume?.sizeBytes ?? 0) > base.virtualBytes
+  return code === 'bake_failed' && ids.phase === 'prepare' && grows
+    ? `on a file system as large as the base's, not as machine.ami.volume.size asks: ${message.split('\n')[0]}`
+    : undefined
 }
 
 async function imageOf(plan: MachinePlan, { images }: DirectAmiWorld): Promise<Ec2Image> {

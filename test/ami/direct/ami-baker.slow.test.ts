@@ -522,6 +522,22 @@ describe('Packer bakes, and it is said,', () => {
     expect(await snapshotsOf(run)).toEqual([])
   })
 
+  test('when the images don’t fit the base’s file system, and the volume is to be larger', async () => {
+    const full: Partial<DirectAmiWorld> = {
+      async change({ onLine }) {
+        for (const line of ['bake-phase: prepare begin', 'bake: the images need 900 MiB']) onLine?.(line)
+        return { kind: 'failed', how: 'exit code 1' }
+      },
+    }
+    const larger = planOf()
+    larger.definition.ami.volume = { sizeBytes: 2 * GIB }
+    const { baked } = await bake({}, larger, { by: baker(full) })
+    expect(baked.id).toBe('ami-packer')
+    expect(told()).toContainEqual(expect.stringMatching(/machine\.ami\.volume\.size asks: prepare: the images need 900 MiB/))
+    larger.definition.ami.volume = { sizeBytes: GIB }
+    await expect(bake({}, larger, { by: baker(full) })).rejects.toMatchObject({ code: 'bake_failed' })
+  })
+
   test('when the base has several volumes or is billed', async () => {
     const { unfitAmi } = await import('../../../src/ami/direct/fit-ami.ts')
     const image = (await images(EAST).get(base.id))!
