@@ -131,9 +131,12 @@ async function prevalidate(
   const ready = await renderPlan(withSizes(plan, images), source, world)
   await baker.available?.(world.signal)
   // What can't be had at all comes before what these credentials may do.
-  await world.check?.(ready, baker.name, verify)
+  const { name } = baker
+  await world.check?.(ready, name, verify)
   await baker.prevalidate(ready, world.signal)
-  // Who bakes is known by now. A disk is proven here, also one that becomes an AMI.
+  // Who bakes is known by now, and may need other permissions.
+  if (baker.name !== name) await world.check?.(ready, baker.name, verify)
+  // A disk is proven here, also one that becomes an AMI.
   if (verify && (ready.base.kind === 'disk' || baker.name === 'direct')) (await world.prover('disk')).available?.(ready)
   return ready
 }

@@ -416,6 +416,25 @@ describe('bad input is one clear error, and nothing is created', () => {
     expect(await written()).toEqual([])
   })
 
+  test('what the baker may not do which another one fell back to', async () => {
+    const baker = await world.baker({} as never)
+    let name: 'direct' | 'packer' = 'direct'
+    world.baker = async () => ({
+      ...baker,
+      get name() {
+        return name
+      },
+      async prevalidate() {
+        name = 'packer'
+      },
+    })
+    world.check = async (_, who) => {
+      if (who === 'packer') throw failed('ec2_denied', 'ec2:RunInstances')
+    }
+    await expect(bake()).rejects.toMatchObject({ code: 'ec2_denied' })
+    expect(await written()).toEqual([])
+  })
+
   test('a baker that isn’t there is told before images are built', async () => {
     const baker = await world.baker({} as never)
     world.baker = async () => ({ ...baker, available: () => Promise.reject(failed('packer_missing', 'no Packer')) })
