@@ -13,8 +13,9 @@ import { downloadSnapshot } from './download.ts'
 import { fetchLast } from './fetch.ts'
 import { unfitMachine } from './fit.ts'
 import { unfitAmi } from './fit-ami.ts'
-import { type KeptWorld, keepDisk, rememberDisk } from './kept.ts'
+import { type KeptWorld, keepDisk } from './kept.ts'
 import { basePath, copyBase, forget, knownBase, type LineageId, lastDisk, lineageOf } from './lineage.ts'
+import { rememberDisk } from './next.ts'
 import { newImage, registerSnapshots } from './register-ami.ts'
 import { checkLast, type SendWorld, sendDisk } from './send.ts'
 
@@ -168,7 +169,7 @@ async function bakeUpon(
     diskBytes: disk.changed.diskBytes,
     proven: proof !== undefined && proven.value === true,
   }
-  await rememberDisk(disk, lineage, snapshots, plan, { id: run.id, dir: keepIn })
+  await rememberDisk(disk, { lineage, plan, run: { id: run.id, dir: keepIn }, snapshots })
   const baked = await inPhase('register', run.tell, () => registerSnapshots(registration, world.images))
   uploaded.keep()
   return baked

@@ -1,4 +1,4 @@
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { BakeError, messageOf } from '../../errors.ts'
 import { failpoint } from '../../failpoint.ts'
@@ -6,7 +6,8 @@ import type { Baked, BakeRun, Baker, MachinePlan } from '../machine.ts'
 import { bakeDirect, type DirectWorld, type PreparedDisk } from './bake.ts'
 import { BLOCK_BYTES } from './blocks.ts'
 import { type Means, unfitMachine } from './fit.ts'
-import { type Head, type LineageId, lineageOf, promote } from './lineage.ts'
+import { lineageOf, promote } from './lineage.ts'
+import { rememberDisk, rememberedDisk } from './next.ts'
 
 export interface DirectBakerWorld extends DirectWorld {
   /** What this machine has for it. */
@@ -17,12 +18,6 @@ export interface DirectBakerWorld extends DirectWorld {
   /** --explain */
   explain: boolean
 }
-
-/** In the run's directory: what becomes the lineage's last disk once it is published. */
-const NEXT = 'next.json'
-const NEXT_HASHES = 'next.sha256'
-
-type Next = { lineage: LineageId; head: Omit<Head, 'hashes' | 'file'> }
 
 /**
  * Disks of this machine by changing the last one, without a virtual machine. What this machine or the disk isn't fit for Packer bakes, which
@@ -94,8 +89,7 @@ async function bakeDisk(plan: MachinePlan, run: BakeRun, world: DirectBakerWorld
   await using disk = await bakeDirect({ plan, lineage, base, run, explain: world.explain }, world)
   tellChange(disk, run)
   for (const text of disk.explained ?? []) run.tell({ type: 'note', level: 'info', text, t: Date.now() })
-  await writeFile(join(run.dir, NEXT), JSON.stringify({ lineage, head: headOf(disk, plan, run) } satisfies Next))
-  await writeFile(join(run.dir, NEXT_HASHES), disk.hashes)
+  await rememberDisk(disk, { lineage, plan, run })
   return { kind: 'disk', path: disk.path, format: 'qcow2', sizeBytes: (await stat(disk.path)).size }
 }
 
@@ -104,23 +98,9 @@ function tellChange({ changed: { indexes } }: PreparedDisk, run: BakeRun): void 
   run.tell({ type: 'note', level: 'info', text: `${indexes.length} blocks changed (${mib} MiB)`, t: Date.now() })
 }
 
-function headOf({ parent, changed }: PreparedDisk, plan: MachinePlan, run: BakeRun): Next['head'] {
-  const blocks = changed.indexes.length
-  return {
-    version: 1,
-    generation: parent.generation + 1,
-    diskBytes: changed.diskBytes,
-    firstBlocks: parent.head?.firstBlocks ?? blocks,
-    allBlocks: (parent.head?.allBlocks ?? 0) + blocks,
-    release: plan.release.name,
-    build: run.id,
-    snapshots: {},
-  }
-}
-
 async function becomeLast(path: string, run: BakeRun, { stateDir }: DirectBakerWorld): Promise<void> {
-  const { lineage, head } = JSON.parse(await readFile(join(run.dir, NEXT), 'utf8')) as Next
+  const { lineage, head, hashes } = await rememberedDisk(run)
   await failpoint('direct-published')
-  await promote(stateDir, lineage, { ...head, file: relative(stateDir, path) }, await readFile(join(run.dir, NEXT_HASHES)))
+  await promote(stateDir, lineage, { ...head, file: relative(stateDir, path) }, hashes)
   await failpoint('direct-promoted')
 }

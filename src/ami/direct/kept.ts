@@ -1,15 +1,15 @@
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { rename } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { z } from 'zod'
 import { failpoint } from '../../failpoint.ts'
 import type { Ledger } from '../../io/ledger.ts'
 import { buildIdTime, keys, sha256 } from '../../names.ts'
 import { backingOf } from '../../qcow2.ts'
-import type { BakeRun, MachinePlan } from '../machine.ts'
+import type { BakeRun } from '../machine.ts'
 import type { Rebase } from '../shelf-disk.ts'
-import type { PreparedDisk } from './bake.ts'
 import { diskId } from './hashes.ts'
-import { type Head, headSchema, LINEAGES, type LineageId, promote } from './lineage.ts'
+import { headSchema, LINEAGES, type LineageId, promote } from './lineage.ts'
+import { type PublishedHead, rememberedDisk } from './next.ts'
 
 export interface KeptWorld {
   /** Absolute. */
@@ -20,19 +20,6 @@ export interface KeptWorld {
   by: string
 }
 
-/** In the run's directory: what becomes the lineage's last disk once it is published. */
-const NEXT = 'next.json'
-const NEXT_HASHES = 'next.sha256'
-
-interface Next {
-  lineage: LineageId
-  /** Of the disk, from the run's directory. */
-  disk: string
-  head: PublishedHead
-}
-
-/** A disk as others know it, who don't have its file. */
-export type PublishedHead = Omit<Head, 'hashes' | 'file'>
 const publishedSchema = z.object(headSchema.omit({ hashes: true, file: true }).shape)
 
 /** What a worker's next bake builds upon: `bake prune` leaves it, and a worker that has no disk of the lineage begins with it. */
@@ -51,32 +38,9 @@ type Parents = z.infer<typeof parentsSchema>
 /** A worker that baked nothing for so long has no say any more: its next bake begins with the base. */
 const KEPT_MS = 30 * 24 * 3600 * 1000
 
-/** Until it is published nothing is built upon it. */
-export async function rememberDisk(
-  { path, parent, changed, hashes }: PreparedDisk,
-  lineage: LineageId,
-  snapshots: ReadonlyMap<string, string>,
-  plan: MachinePlan,
-  { id, dir }: Pick<BakeRun, 'id' | 'dir'>,
-): Promise<void> {
-  const blocks = changed.indexes.length
-  const head: Next['head'] = {
-    version: 1,
-    generation: parent.generation + 1,
-    diskBytes: changed.diskBytes,
-    firstBlocks: parent.head?.firstBlocks ?? blocks,
-    allBlocks: (parent.head?.allBlocks ?? 0) + blocks,
-    release: plan.release.name,
-    build: id,
-    snapshots: Object.fromEntries(snapshots),
-  }
-  await writeFile(join(dir, NEXT_HASHES), hashes)
-  await writeFile(join(dir, NEXT), JSON.stringify({ lineage, disk: relative(dir, path), head } satisfies Next))
-}
-
 /** The disk of a run that is published is what the next one is made from, on this worker. */
 export async function keepDisk(run: BakeRun, { stateDir, ledger, rebase, by }: KeptWorld): Promise<void> {
-  const { lineage, disk, head } = JSON.parse(await readFile(join(run.dir, NEXT), 'utf8')) as Next
+  const { lineage, disk, head, hashes } = await rememberedDisk(run)
   const from = join(run.dir, disk)
   const dir = join(stateDir, LINEAGES, lineage.base)
   const to = join(dir, `${lineage.key}-${head.build}.qcow2`)
@@ -85,7 +49,6 @@ export async function keepDisk(run: BakeRun, { stateDir, ledger, rebase, by }: K
   await failpoint('direct-published')
   await rename(from, to)
   await failpoint('direct-moved')
-  const hashes = await readFile(join(run.dir, NEXT_HASHES))
   // First: what the ledger names too much costs a little, too little a bake from the base.
   await nameParents(lineage, { head, disk: diskId(hashes) }, { stateDir, ledger, by })
   await failpoint('direct-named')
