@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { timedOut } from '../errors.ts'
-import { cancellationOf, liveAskers } from '../jobs/askers.ts'
+import { watchAskers } from '../jobs/asker-watch.ts'
 import type { MachineJob } from '../jobs/job.ts'
 import type { Tools } from '../jobs/loop.ts'
 import type { Failure } from '../jobs/records.ts'
@@ -18,9 +17,6 @@ export class BakeStopped extends Error {
   }
 }
 
-/** A cancellation is acted on within 5 s on whatever worker has it. */
-const SLOWEST_LOOK_MS = 2_000
-
 export interface JobWatch extends AsyncDisposable {
   signal: AbortSignal
   stop(why: BakeStopped['why']): void
@@ -36,43 +32,16 @@ export interface JobWatch extends AsyncDisposable {
  * which claim is the bake's own affair.
  */
 export function watchJob(
-  job: MachineJob,
+  { build, inputs }: MachineJob,
   world: MachineJobWorld,
   tools: Tools,
   detach: (failure: Failure, others: string[]) => Promise<void>,
 ): JobWatch {
-  const stopped = new AbortController()
-  const over = new AbortController()
-  const stop = (why: BakeStopped['why'], failure?: Failure) => stopped.abort(new BakeStopped(why, failure))
-  const onAbort = () => stop('worker-stops')
-  if (tools.abort.aborted) onAbort()
-  tools.abort.addEventListener('abort', onAbort, { once: true, signal: over.signal })
-  const late = setTimeout(() => stopped.abort(tooLong(world.timeoutMs)), world.timeoutMs)
-  let cancelled: Failure | undefined
-  let detached = false
-  const look = async () => {
-    cancelled ??= await cancellationOf(world.ledger, job.build)
-    if (!cancelled) return
-    const others = await liveAskers(world.ledger, job.inputs, job.build)
-    if (over.signal.aborted) return
-    if (others.length === 0) return stop('cancelled', cancelled)
-    if (!detached) await detach(cancelled, others)
-    detached = true
-  }
-  const looking = (async () => {
-    const everyMs = Math.min(SLOWEST_LOOK_MS, world.pollMs * 25)
-    while (!stopped.signal.aborted && !over.signal.aborted) {
-      // A ledger out of reach is the heartbeat's affair: it ends the lease.
-      await look().catch(() => {})
-      await sleep(everyMs, undefined, { signal: over.signal }).catch(() => {})
-    }
-  })()
-  const end = async () => {
-    over.abort()
-    clearTimeout(late)
-    await looking
-  }
-  return { signal: stopped.signal, stop, idle: () => withoutSlot(tools, stop), end, [Symbol.asyncDispose]: end }
+  const cancelled = (failure: Failure) => new BakeStopped('cancelled', failure)
+  const watch = watchAskers({ build, key: inputs }, world, { tooLong, cancelled, detach })
+  watch.stopOn(tools.abort, () => new BakeStopped('worker-stops'))
+  const stop = (why: BakeStopped['why']) => watch.stop(new BakeStopped(why))
+  return { ...watch, stop, idle: () => withoutSlot(tools, stop) }
 }
 
 /** A worker that leaves waits for nobody. */
