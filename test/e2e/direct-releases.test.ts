@@ -23,7 +23,7 @@ const PAGES = 1024
 const content = () => Buffer.concat(Array.from({ length: PAGES }, () => Buffer.concat([MARK, randomBytes(PAGE - MARK.length)])))
 
 const WEB = '    web: { image: web, ports: ["80:3000"], health: { http: "http://127.0.0.1:80/", within: 120s } }\n'
-const BOTH = `${WEB}    dropped: { image: dropped, command: ["busybox", "sleep", "1000000"] }\n`
+const BOTH = `${WEB}    dropped: { image: dropped, command: ["busybox", "sleep", "1000000"], health: { within: 5m } }\n`
 
 interface Release {
   path: string
