@@ -86,6 +86,9 @@ export function liveRenderer(stream: NodeJS.WriteStream): Renderer {
           head + summary(outcome, paint),
           ...(outcome.status === 'failed' && !machines.has(story.image) ? failureLines(story, paint) : []),
         ]
+      // A base, say: nothing was built, and the command tells what it made.
+      const idle = ![...story.steps.values()].some((step) => step.state === 'started')
+      if (machines.has(story.image) && story.build === undefined && idle) return []
       const elapsed = startedAt === undefined ? '' : ` after ${duration(secondsSince(story, startedAt, Date.now()))}`
       return [`${head}still ${story.phase}${elapsed}${story.build === undefined ? '' : `, build ${story.build}`}`]
     })
