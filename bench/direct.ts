@@ -131,8 +131,9 @@ function growth(disk: string): object[] {
     ? [...[1, 10, 100, 1000].map((mib): [number, number] => [8, mib]), ...[3, 30].map((gb): [number, number] => [gb, 10])]
     : [[8, 1]]
   return changes.map(([gb, mib]) => {
-    using project = new Project(app('base.raw'))
-    const base = join(project.dir, 'base.raw')
+    // No part of any commit.
+    using project = new Project(app('.git/base.raw'))
+    const base = join(project.dir, '.git/base.raw')
     timed('cp', ['--sparse=always', disk, base])
     resize(base, gb)
     project.git('tag', 'v0')
