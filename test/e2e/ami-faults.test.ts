@@ -103,7 +103,9 @@ describe.skipIf(!bootsMachines)('a bake fails before anything is saved, and says
     const said = (name: string) => new RegExp(`^ *${name}: failed: (.*), [0-9.]+ s after the start$`, 'm').exec(message)?.[1]
     expect(said('online'), message).toMatch(/not healthy after 30 s: the command ends with 1(24: no end within 10 s)?$/)
     expect(said('named'), message).toMatch(/not healthy after 30 s: the command ends with 1(24: no end within 10 s)?$/)
-    expect(said('never'), message).toMatch(/not healthy after 30 s: (nothing listens there|it closes the connection without an answer)/)
+    expect(said('never'), message).toMatch(
+      /not healthy after 30 s: (nothing listens there|it closes the connection without an answer)/,
+    )
     expect(said('gone'), message).toMatch(/exec: "busybox": executable file not found/)
     expect(said('swapped'), message).toMatch(/it runs sha256:[0-9a-f]{64}, not sha256:[0-9a-f]{64}/)
     expect(said('other'), message).toBeUndefined()
