@@ -11,6 +11,11 @@ import type { TestProject } from '../support/project.ts'
 const BAKE = { timeout: 1_200_000 }
 const PHASE_MS = 900_000
 
+/** Of Packer's, in order. `setup` has nothing to do here: a signal finds the next one. */
+const PHASES = ['boot', 'upload', 'prepare', 'images', 'install', 'setup', 'rehearse', 'clean', 'scan', 'power-off']
+/** Packer's inner process isn't tied to bake: it ends when it next writes, which in these takes longer than a test waits. */
+const SILENT = new Set(['rehearse', 'scan'])
+
 describe.skipIf(!bootsMachines)('nothing is left when SIGKILL ends', () => {
   let project: TestProject
   beforeAll(async () => {
@@ -64,15 +69,16 @@ describe.skipIf(!bootsMachines)('nothing is left when SIGKILL ends', () => {
     expect({ bakes, kept }).toEqual({ bakes: [], kept: [] })
   }
 
-  test.each(['boot', 'images'])('bake in phase %s, once it is pruned', BAKE, killed)
+  test.each(PHASES.filter((phase) => !SILENT.has(phase)))('bake in phase %s, once it is pruned', BAKE, killed)
+  for (const phase of SILENT) test.todo(`bake in phase ${phase}: Packer stays for a while, without its machine`)
 
-  test.each(['rehearse'])('Packer in phase %s, and bake says so', BAKE, async (phase) => {
+  test.each(PHASES.filter((phase) => phase !== 'setup'))('Packer in phase %s, and bake says so', BAKE, async (phase) => {
     await using running = await until(phase)
     const [pid] = (await machines()).filter((line) => line.includes('packer build')).map((line) => Number(/\d+/.exec(line)![0]))
     process.kill(pid!, 'SIGKILL')
     const { code, stderr } = await running.wait()
     expect(code, stderr.slice(-2000)).toBe(3)
-    expect(stderr).toMatch(/rehearse: packer build was killed/)
+    expect(stderr).toMatch(new RegExp(`${phase}: packer build was killed`))
     expect(await machines()).toEqual([])
     const { bakes, kept, secrets } = await left()
     expect({ bakes, kept, secrets: secrets.filter((name) => !before.has(name)) }).toEqual({ bakes: [], kept: [], secrets: [] })
