@@ -19,6 +19,8 @@ export interface ChildOptions {
   graceMs?: number
   /** The mode bits that its files don't get, as umask(1) writes them; this process's own unless told. */
   umask?: string
+  /** On Linux what it starts dies with this process too: for one that would go on without its starter. It gets no stdin. */
+  group?: boolean
 }
 
 export interface ChildExit {
@@ -49,7 +51,7 @@ export function spawnChild(command: string, args: string[], options: ChildOption
   const env = options.env ?? process.env
   const path = which(command, env.PATH)
   if (path === undefined) throw Object.assign(new Error(`${command}: no such command`), { code: 'ENOENT', path: command })
-  const [file, argv] = dyingWithParent(path, args, options.umask)
+  const [file, argv] = dyingWithParent(path, args, options)
   const child = spawn(file, argv, {
     cwd: options.cwd,
     env,
@@ -131,12 +133,29 @@ export function isExecutable(path: string): boolean {
  * The parent that counts is the thread that spawns: don't spawn from worker threads. A parent that died before prctl(2) sends nothing, so the child looks
  * whose it is once the signal is armed. Without setpriv (macOS) the pid file is what is left.
  */
-function dyingWithParent(path: string, args: string[], umask: string | undefined): [string, string[]] {
+function dyingWithParent(path: string, args: string[], { umask, group = false }: ChildOptions): [string, string[]] {
   const setpriv = process.platform === 'linux' ? which('setpriv', '/usr/bin:/bin:/usr/local/bin') : undefined
-  const become = umask === undefined ? 'exec "$@"' : `umask ${umask} && exec "$@"`
+  const run = group ? LEAD : 'exec "$@"'
+  const become = umask === undefined ? run : `umask ${umask} && ${run}`
   if (setpriv !== undefined) {
     const unlessOrphaned = `[ "$PPID" = "$0" ] && ${become}`
-    return [setpriv, ['--pdeathsig', 'KILL', '--', '/bin/sh', '-c', unlessOrphaned, String(process.pid), path, ...args]]
+    const signal = group ? 'USR1' : 'KILL'
+    return [setpriv, ['--pdeathsig', signal, '--', '/bin/sh', '-c', unlessOrphaned, String(process.pid), path, ...args]]
   }
-  return umask === undefined ? [path, args] : ['/bin/sh', ['-c', become, 'sh', path, ...args]]
+  return umask === undefined ? [path, args] : ['/bin/sh', ['-c', `umask ${umask} && exec "$@"`, 'sh', path, ...args]]
 }
+
+/** Leads the group: on the parent's death all of it is killed; else it ends as its one child does. SIGTERM, which all of the group get, is the child's affair. */
+const LEAD = `{
+trap 'kill -KILL 0' USR1
+trap : TERM
+"$@" &
+while :; do
+  code=0
+  wait $! || code=$?
+  kill -0 $! 2>/dev/null || break
+done
+trap - TERM
+[ "$code" -le 128 ] || kill -$((code - 128)) $$
+exit "$code"
+}`

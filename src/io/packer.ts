@@ -124,6 +124,8 @@ async function runPacker(packer: Packer, args: string[], { dir, signal, onLine }
     stderr: 'pipe',
     signal,
     graceMs: GRACE_MS,
+    // It wraps itself: the inner process would go on until it has something to write.
+    group: true,
   })
   const read = (stream: NodeJS.ReadableStream) =>
     new Promise<void>((resolve) => {

@@ -256,13 +256,16 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
       expect(stdout.match(/erasing 1 private keys in deleted files/g)).toHaveLength(1)
     })
 
+    /** A secret in a file of its own, at byte $at of the disk $loop. */
+    const PLANT = `mkdir -p /etc/ssh /var/log/journal; : >/etc/machine-id
+        echo 'key = ${AWS_KEY}' >/secret; sync
+        at=$(filefrag -v -b512 /secret | sed -n -E 's/^ *0: .*: +([0-9]+)\\.\\. .*/\\1/p')
+        at=$((at * 512)) loop=$(findmnt -no SOURCE /)`
+
     test('scan looks at the ranges that it is given, and at what lies across their edges', async () => {
       using disk = makeDiskRoot(rendered)
       const { status, stdout, stderr } = await disk.run(`
-        mkdir -p /etc/ssh /var/log/journal; : >/etc/machine-id
-        echo 'key = ${AWS_KEY}' >/secret; sync
-        at=$(filefrag -v -b512 /secret | sed -n -E 's/^ *0: .*: +([0-9]+)\\.\\. .*/\\1/p')
-        at=$((at * 512)) loop=$(findmnt -no SOURCE /)
+        ${PLANT}
         rm /secret; sync
         look() { printf '%s\\n' "$@" >/run/ranges; BAKE_RANGES=/run/ranges step scan 2>&1 | sed 's/^bake-phase.*//' || true; }
         echo "before: $(look "0 $((at - 200000))" "$((at + 200000)) 4096")"
@@ -280,10 +283,7 @@ describe.skipIf(!canMount)('in a chroot, as root,', () => {
     test('scan reads in the base what is as it was there, and tells of nothing that only the base has', async () => {
       using disk = makeDiskRoot(rendered)
       const { status, stdout, stderr } = await disk.run(`
-        mkdir -p /etc/ssh /var/log/journal; : >/etc/machine-id
-        echo 'key = ${AWS_KEY}' >/secret; sync
-        at=$(filefrag -v -b512 /secret | sed -n -E 's/^ *0: .*: +([0-9]+)\\.\\. .*/\\1/p')
-        at=$((at * 512)) loop=$(findmnt -no SOURCE /)
+        ${PLANT}
         dd if="$loop" of=/run/base bs=1M iflag=direct conv=sparse status=none
         look() { printf '%s\\n' "$@" >/run/ranges; BAKE_BASE=/run/base BAKE_RANGES=/run/ranges step scan 2>&1 | sed 's/^bake-phase.*//' || true; }
         echo "both: $(look "$at 512 base" "$((at + 400000)) 4096")"

@@ -81,9 +81,11 @@ async function left(): Promise<string[]> {
 const tagsOf = (tags: { Key?: string; Value?: string }[] | undefined) =>
   Object.fromEntries((tags ?? []).map(({ Key, Value }) => [Key, Value]))
 
-/** The Packer that a bake has started. */
+/** The Packer that a bake has started: a shell leads its group. */
 async function packerOf({ pid }: RunningBake): Promise<number> {
-  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')).trim().split(' ')
+  const childrenOf = async (of: string | number) =>
+    (await readFile(`/proc/${of}/task/${of}/children`, 'utf8').catch(() => '')).trim().split(' ').filter(Boolean)
+  const children = (await Promise.all((await childrenOf(pid!)).map(childrenOf))).flat()
   const names = await Promise.all(children.map((child) => readFile(`/proc/${child}/comm`, 'utf8').catch(() => '')))
   return Number(children[names.findIndex((name) => name.trim() === 'packer')])
 }

@@ -94,6 +94,33 @@ describe('spawnChild', () => {
       await gone(pid, 'the child')
     }
   })
+
+  test.runIf(process.platform === 'linux')('so does all that the child started, when that is asked for', async () => {
+    const script = join(dir, 'grandparent.ts')
+    const child = JSON.stringify(join(import.meta.dirname, '../../src/io/child.ts'))
+    const silent = JSON.stringify('sleep 1000 & echo $!; exec sleep 1000')
+    writeFileSync(
+      script,
+      `import { spawnChild } from ${child}\nspawnChild('sh', ['-c', ${silent}], { stdout: 'inherit', group: true })\n`,
+    )
+    await using parent = spawnChild(process.execPath, [script], { stdout: 'pipe' })
+    for await (const line of parent.stdout!) {
+      const pid = Number(String(line))
+      expect(processStart(pid)).toBeDefined()
+      process.kill(parent.pid, 'SIGKILL')
+      await gone(pid, 'the child of the child')
+      break
+    }
+  })
+
+  test.each<[string, string, { code: number | null; signal: string | null }]>([
+    ['an exit code', 'exit 3', { code: 3, signal: null }],
+    ['a signal', 'kill -KILL $$', { code: null, signal: 'SIGKILL' }],
+    ['a signal that it waits with', "trap 'exit 7' TERM; kill -TERM 0; sleep 5", { code: 7, signal: null }],
+  ])('then it ends with %s as it would have alone', async (_, script, exit) => {
+    await using child = spawnChild('sh', ['-c', script], { group: true })
+    expect(await child.exited).toEqual(exit)
+  })
 })
 
 describe('pid files', () => {

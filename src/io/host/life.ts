@@ -34,7 +34,9 @@ export function lingerMs(variable: string | undefined): number {
 }
 
 const isAhead = (given: unknown): given is AheadCommit =>
-  typeof given === 'object' && given !== null && Object.values(given).every((value) => typeof value === 'string')
+  typeof given === 'object' &&
+  given !== null &&
+  ['repository', 'commit'].every((name) => typeof Reflect.get(given, name) === 'string')
 
 /** When to run a worker, whom to welcome, and when it is over. */
 export class HostLife implements ControlHandlers {

@@ -237,7 +237,8 @@ describe('a host', () => {
     await project.noted('ahead here a1')
     await project.connect({ ahead: { repository: 'here', commit: 'a2' } })
     await project.noted('ahead here a2')
-    await project.connect({ ahead: { repository: 7 } as never })
+    for (const ahead of [{}, { repository: 7, commit: 'a3' }, { repository: 'here' }, 'a3'])
+      await project.connect({ ahead: ahead as never })
     expect((await project.notes()).filter((note) => note !== 'start')).toEqual(['ahead here a1', 'ahead here a2'])
   })
 
