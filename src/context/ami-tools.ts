@@ -87,6 +87,7 @@ async function packerDiskWorld(project: Project): Promise<PackerDiskWorld> {
 async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld, 'packer' | 'explain'>> {
   const [
     { changeDisk, missingForDisks },
+    { helperWay },
     { openLayers },
     { fileSystemsOf },
     { copyDisk },
@@ -95,6 +96,7 @@ async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld
     hashes,
   ] = await Promise.all([
     import('../io/change-disk.ts'),
+    import('../io/disk-helper.ts'),
     import('../io/disk-layers.ts'),
     import('../io/disk-file-systems.ts'),
     import('../io/copy-disk.ts'),
@@ -102,16 +104,25 @@ async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld
     machineLogins(),
     import('../ami/direct/hashes.ts'),
   ])
-  const script = packageFile('templates/direct/change.sh')
+  const script = packageFile('templates/direct/helper.sh')
+  let known: ReturnType<typeof helperWay> | undefined
+  const way = () => {
+    known ??= helperWay(script)
+    return known
+  }
   return {
     stateDir,
     version: packageVersion(),
-    means: () => ({
-      platform: process.platform,
-      architecture: process.arch === 'x64' ? 'amd64' : process.arch === 'arm64' ? 'arm64' : undefined,
-      root: process.getuid?.() === 0,
-      missing: process.platform === 'linux' ? missingForDisks() : [],
-    }),
+    async means() {
+      const linux = process.platform === 'linux'
+      const helper = linux ? await way() : undefined
+      return {
+        platform: process.platform,
+        architecture: process.arch === 'x64' ? 'amd64' : process.arch === 'arm64' ? 'arm64' : undefined,
+        helper,
+        missing: linux ? missingForDisks(helper) : [],
+      }
+    },
     layers: openLayers,
     fileSystems: fileSystemsOf,
     async copyDisk(from, to, signal) {
@@ -121,7 +132,12 @@ async function directWorld({ stateDir }: Project): Promise<Omit<DirectBakerWorld
     },
     overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
     rebase: rebaseOverlay,
-    change: (change) => changeDisk({ ...change, script }),
+    async change(change) {
+      const how = await way()
+      return how
+        ? changeDisk({ ...change, way: how, script })
+        : { kind: 'unfit', reason: "it is mounted by root, who isn't at hand" }
+    },
     login: logins,
   }
 }

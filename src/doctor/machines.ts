@@ -1,4 +1,5 @@
 import type { Config, MachineDefinition } from '../config.ts'
+import type { HelperWay } from '../io/disk-helper.ts'
 import { qemuProgram } from '../qemu-names.ts'
 import { ok, skipped, warning } from './finding.ts'
 import type { Check, DoctorWorld, Finding } from './types.ts'
@@ -6,6 +7,9 @@ import type { Check, DoctorWorld, Finding } from './types.ts'
 /** What bakes of machine images take on the machine that bakes, which needn't be this one: all of it only warns. */
 
 const FIX = 'sudo bin/setup --machines    installs it on Debian and Ubuntu'
+
+const OTHERS = 'docs/direct-bake.md, "Permissions": who mounts disks, and devices'
+const HELPERS: Record<HelperWay, string> = { root: 'root', service: 'the service that mounts disks', sudo: 'sudo' }
 
 const packer: Check = {
   id: 'packer',
@@ -41,12 +45,13 @@ const direct: Check = {
       const asked = machines.filter(({ baker }) => baker !== 'packer')
       if (!asked.some(isDirect)) return skipped('Packer bakes')
       if (!world.linux) return warning('Linux only: Packer bakes', 'bake on Linux')
-      const missing = world.missingForDisks()
-      const lacking = [...(world.root ? [] : ['not root']), ...missing.map((name) => `no ${name}`)]
-      if (lacking.length === 0) return ok('root, tools and devices are there')
+      const helper = await world.diskHelper()
+      const missing = world.missingForDisks(helper)
+      const lacking = [...(helper ? [] : ['nobody mounts disks for this user']), ...missing.map((name) => `no ${name}`)]
+      if (helper && lacking.length === 0) return ok(`${HELPERS[helper]}, tools and devices are there`)
       const programs = missing.some((name) => !name.startsWith('/dev/')) ? FIX : undefined
-      const fix = [programs, 'root and devices: docs/direct-bake.md, "On workers"'].filter(Boolean).join('; ')
-      return warning(`${lacking.join(', ')}: Packer bakes, slowly`, fix)
+      const others = !helper || missing.some((name) => name.startsWith('/dev/')) ? OTHERS : undefined
+      return warning(`${lacking.join(', ')}: Packer bakes, slowly`, [programs, others].filter(Boolean).join('; '))
     }),
 }
 

@@ -1,4 +1,5 @@
 import type { AwsSettings, Config } from '../config.ts'
+import type { HelperWay } from '../io/disk-helper.ts'
 import type { Engine } from '../io/engine.ts'
 import type { Queue } from '../io/queue.ts'
 
@@ -50,8 +51,9 @@ export interface DoctorWorld {
   /** Those of these programs that aren't there, looked for also where distributions keep those of the system. */
   missingTools(programs: string[]): string[]
   /** Programs and devices that changing disks lacks here. */
-  missingForDisks(): string[]
-  root: boolean
+  missingForDisks(way: HelperWay | undefined): string[]
+  /** How disks are mounted for this user; undefined: not at all. */
+  diskHelper(): Promise<HelperWay | undefined>
   /** There is a /dev/kvm that this user may open. */
   kvm(): Promise<boolean>
   emulated(): Promise<string[]>

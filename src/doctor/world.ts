@@ -5,12 +5,14 @@ import { emulatedPlatforms } from '../io/binfmt.ts'
 import { findBuildx } from '../io/buildx-find.ts'
 import { missingForDisks } from '../io/change-disk.ts'
 import { which } from '../io/child.ts'
+import { helperWay } from '../io/disk-helper.ts'
 import { DockerEngine } from '../io/docker.ts'
 import { dockerEndpoint } from '../io/docker-endpoint.ts'
 import { engineEnvironment } from '../io/engine-environment.ts'
 import { missingTools } from '../io/machine-tools.ts'
 import { runTool } from '../io/run-tool.ts'
 import { secretVariable } from '../io/secrets.ts'
+import { packageFile } from '../package-root.ts'
 import { machinePlatform } from '../platform-name.ts'
 import { parseReference } from '../reference.ts'
 import type { DoctorWorld } from './types.ts'
@@ -35,7 +37,7 @@ export function openWorld(cwd: string, env: NodeJS.ProcessEnv = process.env): Do
     which: (program) => which(program, env.PATH),
     missingTools,
     missingForDisks,
-    root: process.getuid?.() === 0,
+    diskHelper: () => helperWay(packageFile('templates/direct/helper.sh'), env),
     kvm: () =>
       access('/dev/kvm', constants.R_OK | constants.W_OK).then(
         () => true,

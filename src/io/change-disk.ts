@@ -1,18 +1,30 @@
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { spawnChild } from './child.ts'
 import type { FoundFileSystem } from './disk-file-systems.ts'
+import { askHelper, type HelperWay } from './disk-helper.ts'
 import { missingTools } from './machine-tools.ts'
-import { toolEnvironment } from './tool.ts'
 
 /** What the script uses beside coreutils and util-linux. */
-const TOOLS = ['unshare', 'nsenter', 'mount', 'losetup', 'findmnt', 'qemu-img', 'qemu-storage-daemon', 'slirp4netns', 'iptables']
+const TOOLS = [
+  'unshare',
+  'nsenter',
+  'setpriv',
+  'mount',
+  'losetup',
+  'findmnt',
+  'qemu-img',
+  'qemu-storage-daemon',
+  'slirp4netns',
+  'iptables',
+]
 const FILES = ['/dev/fuse', '/dev/net/tun', '/dev/loop-control']
-const UNFIT = /^bake-unfit: (.+)$/
+/** What the helper says of an end. */
+const LAST = /^bake-(unfit|exit): (.+)$/
 
 export interface DiskChange {
-  /** templates/direct/change.sh */
+  way: HelperWay
+  /** templates/direct/helper.sh */
   script: string
   /** Absolute; has disk.qcow2, which is written, and kit/. */
   dir: string
@@ -31,35 +43,51 @@ export interface DiskChange {
 /** `done`: the disk is changed, and closed. `unfit`: why it can't be changed here. `failed`: a step failed, as its lines tell. */
 export type ChangeEnd = { kind: 'done' } | { kind: 'unfit'; reason: string } | { kind: 'failed'; how: string }
 
-/** What changing disks lacks on this machine: commands and devices. */
-export function missingForDisks(): string[] {
-  return [...missingTools(TOOLS), ...FILES.filter((path) => !existsSync(path))]
+/** What changing disks lacks on this machine: commands and devices. Those of a service are its own, and hidden from who asks it. */
+export function missingForDisks(way: HelperWay | undefined): string[] {
+  return [...missingTools(TOOLS), ...(way === 'service' ? [] : FILES.filter((path) => !existsSync(path)))]
 }
 
 /**
- * Runs the script to its end. It works in namespaces of its own, so that nothing stays mounted or running whatever ends it or this process. Aborted, it
- * throws the signal's reason.
+ * Has the helper run the steps to their end. It works in namespaces of its own, so that nothing stays mounted or running whatever ends it or this process.
+ * Aborted, it throws the signal's reason when nothing is left.
  */
-export async function changeDisk({ script, dir, roots, mode, explain, ports, signal, onLine }: DiskChange): Promise<ChangeEnd> {
+export async function changeDisk({
+  way,
+  script,
+  dir,
+  roots,
+  mode,
+  explain,
+  ports,
+  signal,
+  onLine,
+}: DiskChange): Promise<ChangeEnd> {
+  signal.throwIfAborted()
   const where = roots.map(({ type, offset, length }) => `${type}:${offset}:${length}`).join(',')
-  await using child = spawnChild('bash', [script, dir, where, mode, explain ? 'explain' : 'quiet', ...ports.map(String)], {
-    env: toolEnvironment(),
-    stdout: 'pipe',
-    stderr: 'pipe',
-    signal,
-  })
+  const helper = askHelper(way, script, [dir, where, mode, explain ? 'explain' : 'quiet', ports.join(',')])
   let unfit: string | undefined
+  let code: number | undefined
   const read = (stream: NodeJS.ReadableStream) => {
     const lines = createInterface({ input: stream })
     lines.on('line', (line) => {
-      const reason = UNFIT.exec(line)?.[1]
-      if (reason === undefined) onLine(line)
-      else unfit = reason
+      const [, kind, said = ''] = LAST.exec(line) ?? []
+      if (kind === 'unfit') unfit = said
+      else if (kind === 'exit') code = Number(said)
+      else onLine(line)
     })
-    return once(lines, 'close')
+    // A connection that breaks off; `ended` tells why.
+    stream.once('error', () => lines.close())
+    return once(lines, 'close').catch(() => {})
   }
-  const [exit] = await Promise.all([child.exited, read(child.stdout!), read(child.stderr!)])
-  signal.throwIfAborted()
-  if (unfit !== undefined) return { kind: 'unfit', reason: unfit }
-  return exit.code === 0 ? { kind: 'done' } : { kind: 'failed', how: exit.signal ?? `exit code ${exit.code}` }
+  signal.addEventListener('abort', helper.hangUp, { once: true })
+  try {
+    const [how] = await Promise.all([helper.ended, ...helper.output.map(read)])
+    signal.throwIfAborted()
+    if (unfit !== undefined) return { kind: 'unfit', reason: unfit }
+    return code === 0 ? { kind: 'done' } : { kind: 'failed', how: code === undefined ? how : `exit code ${code}` }
+  } finally {
+    signal.removeEventListener('abort', helper.hangUp)
+    helper.hangUp()
+  }
 }

@@ -12,6 +12,8 @@ export interface ChildOptions {
   env?: NodeJS.ProcessEnv
   /** Written to the child's stdin, which is then closed; none: /dev/null. */
   stdin?: Uint8Array | string
+  /** Its stdin stays open until it has ended or shall end: for one that can't be sent signals (sudo). */
+  holdStdin?: boolean
   stdout?: 'pipe' | 'ignore' | 'inherit' | number
   stderr?: 'pipe' | 'ignore' | 'inherit' | number
   /** Aborted: the child's whole tree is ended. */
@@ -60,7 +62,8 @@ export function spawnChild(command: string, args: string[], options: ChildOption
   })
   // A child that ends without reading its stdin is told by its exit code.
   child.stdin?.on('error', () => {})
-  child.stdin?.end(options.stdin)
+  if (options.holdStdin) child.stdin?.write(options.stdin ?? '')
+  else child.stdin?.end(options.stdin)
   return watch(child, options)
 }
 
@@ -69,12 +72,14 @@ function watch(child: ChildProcess, { signal, graceMs = GRACE_MS }: ChildOptions
   let killing: NodeJS.Timeout | undefined
   const begin = () => {
     if (ended !== undefined || killing !== undefined) return
+    child.stdin?.end()
     killGroup(child.pid, 'SIGTERM')
     killing = setTimeout(() => killGroup(child.pid, 'SIGKILL'), graceMs)
   }
   const exited = new Promise<ChildExit>((resolve) => {
     const settle = (exit: ChildExit) => {
       ended ??= exit
+      child.stdin?.destroy()
       clearTimeout(killing)
       // The leader is gone; what it started must not outlive it.
       if (killing !== undefined) killGroup(child.pid, 'SIGKILL')
@@ -99,14 +104,14 @@ function watch(child: ChildProcess, { signal, graceMs = GRACE_MS }: ChildOptions
   }
 }
 
-/** Sends `signal` to every process of the group that `pid` leads; a group that is gone is no error. */
+/** Sends `signal` to every process of the group that `pid` leads; a group that is gone, or another user's, is no error. */
 export function killGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   // kill(0) and kill(-1) mean "my own group" and "everything".
   if (pid === undefined || pid < 2) return
   try {
     process.kill(-pid, signal)
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
+    if (!(error instanceof Error && 'code' in error && (error.code === 'ESRCH' || error.code === 'EPERM'))) throw error
   }
 }
 

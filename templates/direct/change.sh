@@ -1,24 +1,33 @@
 #!/bin/bash
-# Changes a disk as a release wants it, in a chroot on it, with the disk's own engine: change.sh DIR ROOTS MODE explain|quiet [PORT…]
-# DIR holds disk.qcow2, which is written, and kit/, the steps and what they need. ROOTS are the places where the root file system may lie, TYPE:OFFSET:LENGTH
-# with commas between them, ext4 or xfs, in bytes; the first one with a system on it is taken.
-# MODE is first, when nothing of bake's is on the disk, or next. With explain, DIR/extents says where files lie that were changed. PORTs of this machine's loopback are the same in there.
-# Run as root, in mount and process namespaces of its own: whatever ends it takes mounts, loop devices, engine and network along. Prints
-# `bake-phase: <name> begin|end` as it goes, `bake: <reason>` when a step fails, and `bake-unfit: <reason>`, with exit code 3, when the disk can't be changed so.
+# Changes a disk as a release wants it, in a chroot on it, with the disk's own engine: change.sh USER ROOTS MODE explain|quiet [PORT…]
+# helper.sh starts it, as root, in mount and process namespaces of its own: whatever ends it takes mounts, loop devices, engine and network along.
+# The working directory holds disk.qcow2, which is written, and kit/, the steps and what they need: both USER's, with whose rights alone they are opened.
+# ROOTS are the places where the root file system may lie, TYPE:OFFSET:LENGTH with commas between them, ext4 or xfs, in bytes; the first one with a system on
+# it is taken. MODE is first, when nothing of bake's is on the disk, or next. With explain, ./extents says where files lie that were changed. PORTs of this machine's loopback are the same in there.
+# Prints `bake-phase: <name> begin|end` as it goes, `bake: <reason>` when a step fails, and `bake-unfit: <reason>`, with exit code 3, when the disk can't be
+# changed so.
 set -euo pipefail
 
-case ${1:-} in
-  --inside | --mounted) ;;
-  *) exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- bash "$0" --inside "$@" ;;
-esac
-stage=$1 dir=$2 roots=$3 mode=$4 explain=$5
-shift 5
+stage=daemon
+[ "$1" != --mounted ] || { stage=mounted; shift; }
+user=$1 roots=$2 mode=$3 explain=$4
+shift 4
 ports=("$@")
-# QEMU's options take names without commas.
-cd "$dir"
-root=$dir/root raw=$dir/disk.raw net=$dir/net
+# What is root's own lies where nobody else can put a link: a file system in memory, of these namespaces alone.
+memory=/run/bake-disk
+work=$memory$PWD
+root=$work/root raw=$work/disk.raw net=$work/net
 trap 'exit 143' TERM
 trap 'exit 130' INT
+# As the user; the daemon keeps the right to mount what it shows.
+as=() as_daemon=() others=off
+if [ "$(id -u -- "$user")" != 0 ]; then
+  become=(setpriv --reuid="$user" --regid="$(id -g -- "$user")" --init-groups)
+  as=("${become[@]}" --inh-caps=-all --bounding-set=-all --no-new-privs --)
+  mounts='-all,+sys_admin'
+  as_daemon=("${become[@]}" --inh-caps="$mounts" --ambient-caps="$mounts" --bounding-set="$mounts" --no-new-privs --)
+  others=on
+fi
 
 phase() {
   [ -z "${running:-}" ] || echo "bake-phase: $running end"
@@ -41,17 +50,27 @@ until_there() {
 }
 
 # The daemon must not be in the namespace that the disk is mounted in: killed with it, it would wait for itself to unmount it.
-if [ "$stage" = --inside ]; then
+if [ "$stage" = daemon ]; then
+  mkdir -p "$memory"
+  mount -t tmpfs -o mode=711,nosuid,noexec tmpfs "$memory"
+  mkdir -p "$work"
   : >"$raw"
-  # --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file beside it. Zeros take no room. No flush waits for this machine's
+  if ! "${as[@]}" test -w /dev/fuse; then
+    cp -a /dev/fuse "$work/fuse"
+    chmod 666 "$work/fuse"
+    mount --bind "$work/fuse" /dev/fuse
+  fi
+  # --- The disk: what is written goes to disk.qcow2, and what it holds is read as the raw file. Zeros take no room. No flush waits for this machine's
   # disk: whoever keeps the file does. ---
-  qemu-storage-daemon --blockdev '{"node-name":"disk","driver":"qcow2","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},
+  quoted=${raw//\\/\\\\}
+  quoted=${quoted//\"/\\\"}
+  "${as_daemon[@]}" qemu-storage-daemon --blockdev '{"node-name":"disk","driver":"qcow2","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},
   "file":{"driver":"file","filename":"disk.qcow2","cache":{"no-flush":true}}}' \
-    --export '{"type":"fuse","id":"raw","node-name":"disk","mountpoint":"disk.raw","writable":true,"allow-other":"off"}' >daemon.log 2>&1 &
+    --export '{"type":"fuse","id":"raw","node-name":"disk","mountpoint":"'"$quoted"'","writable":true,"allow-other":"'"$others"'"}' >"$work/daemon.log" 2>&1 &
   daemon=$!
-  until_there 30 "$daemon" test -s disk.raw || unfit "qemu-storage-daemon doesn't show the disk: $(tail -n 1 daemon.log)"
+  until_there 30 "$daemon" test -s "$raw" || unfit "qemu-storage-daemon doesn't show the disk: $(tail -n 1 "$work/daemon.log")"
   status=0
-  unshare --mount --propagation private -- bash "$0" --mounted "$dir" "$roots" "$mode" "$explain" "${ports[@]}" || status=$?
+  unshare --mount --propagation private -- bash "$0" --mounted "$user" "$roots" "$mode" "$explain" "${ports[@]}" || status=$?
   kill -TERM "$daemon"
   wait "$daemon" || [ "$status" -ne 0 ] || status=1
   exit "$status"
@@ -65,7 +84,7 @@ unshare --net="$net" true
 inside() { nsenter --net="$net" -- "$@"; }
 loopback=()
 [ "${#ports[@]}" -gt 0 ] || loopback=(--disable-host-loopback)
-slirp4netns --configure --mtu=65520 "${loopback[@]}" --netns-type=path "$net" tap0 >"$dir/network.log" 2>&1 &
+slirp4netns --configure --mtu=65520 "${loopback[@]}" --netns-type=path "$net" tap0 >"$work/network.log" 2>&1 &
 network=$!
 
 # What is deleted is trimmed at once, so that only what changes is looked at. By offset: the kernels of some machines know no partition tables.
@@ -86,7 +105,7 @@ for place in ${roots//,/ }; do
   umount "$root"
 done
 mountpoint --quiet "$root" || unfit "$said"
-: >"$dir/mounted"
+: >"$work/mounted"
 # What takes longest is reading the engine's programs: in large pieces, and before they are started.
 for path in "$raw" "$root"; do
   number=$(findmnt --noheadings --output MAJ:MIN --target "$path" | tail -n 1 | tr -d ' ')
@@ -115,7 +134,8 @@ ln -s /proc/self/fd "$root/dev/fd"
 for n in 0 1 2; do ln -s "fd/$n" "$root/dev/std$(cut -d ' ' -f $((n + 1)) <<<'in out err')"; done
 mkdir -p "$root/dev/shm" "$root/dev/pts" "$root/run/lock"
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts" && ln -s pts/ptmx "$root/dev/ptmx"
-cp -rL "$dir/kit" "$root/run/bake-bake"
+mkdir "$root/run/bake-bake"
+"${as[@]}" tar --create --file=- --dereference --directory=kit . | tar --extract --file=- --no-same-owner --preserve-permissions --directory="$root/run/bake-bake"
 # Names are asked of the network's own server; the disk's file stays as it is.
 resolv=$root/etc/resolv.conf
 if [ -L "$resolv" ]; then
@@ -124,12 +144,12 @@ if [ -L "$resolv" ]; then
   mkdir -p "$(dirname "$resolv")"
   [ -L "$resolv" ] || echo 'nameserver 10.0.2.3' >"$resolv"
 elif [ -f "$resolv" ]; then
-  echo 'nameserver 10.0.2.3' >"$dir/resolv.conf"
-  mount --bind "$dir/resolv.conf" "$resolv"
+  echo 'nameserver 10.0.2.3' >"$work/resolv.conf"
+  mount --bind "$work/resolv.conf" "$resolv"
 fi
 
-connected() { [ "$(inside cat /sys/class/net/tap0/operstate 2>/dev/null)" = unknown ] || grep -q 'received tapfd' "$dir/network.log"; }
-until_there 10 "$network" connected || unfit "slirp4netns doesn't start: $(tail -n 1 "$dir/network.log")"
+connected() { [ "$(inside cat /sys/class/net/tap0/operstate 2>/dev/null)" = unknown ] || grep -q 'received tapfd' "$work/network.log"; }
+until_there 10 "$network" connected || unfit "slirp4netns doesn't start: $(tail -n 1 "$work/network.log")"
 echo 1 | inside tee /proc/sys/net/ipv4/conf/all/route_localnet >/dev/null
 for port in "${ports[@]}"; do
   inside iptables -w -t nat -A OUTPUT -d 127.0.0.0/8 -p tcp --dport "$port" -j DNAT --to-destination "10.0.2.2:$port"
@@ -154,14 +174,14 @@ done
   unfit "its engine's data root is a flag of its unit"
 engine=() containerd=()
 if "${chrooted[@]}" /bin/bash -c 'command -v containerd' >/dev/null; then
-  "${chrooted[@]}" containerd >"$dir/containerd.log" 2>&1 &
+  "${chrooted[@]}" containerd >"$work/containerd.log" 2>&1 &
   containerd=($!)
-  until_there 30 "${containerd[0]}" test -S "$root/run/containerd/containerd.sock" || unfit "its containerd doesn't start: $(tail -n 1 "$dir/containerd.log")"
+  until_there 30 "${containerd[0]}" test -S "$root/run/containerd/containerd.sock" || unfit "its containerd doesn't start: $(tail -n 1 "$work/containerd.log")"
 fi
-"${chrooted[@]}" dockerd "${flags[@]}" >"$dir/engine.log" 2>&1 &
+"${chrooted[@]}" dockerd "${flags[@]}" >"$work/engine.log" 2>&1 &
 engine=($!)
-until_there 60 "${engine[0]}" grep -qF 'API listen on' "$dir/engine.log" ||
-  unfit "its engine doesn't start in a chroot: $(grep -v 'level=info' "$dir/engine.log" | tail -n 1)"
+until_there 60 "${engine[0]}" grep -qF 'API listen on' "$work/engine.log" ||
+  unfit "its engine doesn't start in a chroot: $(grep -v 'level=info' "$work/engine.log" | tail -n 1)"
 
 phase
 # What was done to the disk is in its file then, also when a step failed and somebody wants to look into it.
@@ -175,7 +195,7 @@ close() {
   sync --file-system "$root" && umount --recursive "$root" && sync "$raw"
 }
 lost() {
-  echo "bake: what was written to the disk got lost; $(df --output=avail -h "$dir" | tail -n 1 | tr -d ' ') are free in $dir"
+  echo "bake: what was written to the disk got lost; $(df --output=avail -h . | tail -n 1 | tr -d ' ') are free in $PWD"
   exit 1
 }
 step() {
@@ -201,27 +221,30 @@ ranges() {
   local written='s/^.*"start": ([0-9]+), "length": ([0-9]+), "depth": 0,.*"data": true.*$/\1 \2/p' others='' base=''
   if [ "$mode" = first ]; then
     others='s/^.*"start": ([0-9]+), "length": ([0-9]+), .*"data": true.*$/\1 \2/p'
-    base=$(qemu-img info -U --output=json disk.qcow2 | sed -n -E 's/^.*"full-backing-filename": "([^"\\]*)",?$/\1/p')
+    base=$("${as[@]}" qemu-img info -U --output=json disk.qcow2 | sed -n -E 's/^.*"full-backing-filename": "([^"\\]*)",?$/\1/p')
   fi
-  if [ -f "$base" ]; then
+  if [ -f "$base" ] && "${as[@]}" test -r "$base"; then
     others=${others/'\2/p'/'\2 base/p'}
     : >"$root/dev/bake-base"
     mount --bind "$base" "$root/dev/bake-base"
     mount -o remount,bind,ro "$root/dev/bake-base"
   fi
-  qemu-img map -U --output=json disk.qcow2 | sed -n -E -e "$written" -e t ${others:+-e "$others"} >"$root/run/bake-bake/ranges"
+  "${as[@]}" qemu-img map -U --output=json disk.qcow2 | sed -n -E -e "$written" -e t ${others:+-e "$others"} >"$root/run/bake-bake/ranges"
 }
 if [ "$mode" = next ]; then step clean BAKE_TRIMMED=yes; else step clean; fi
 ranges
 # It has to lie on this machine's disk in the end: in the meantime it can begin to.
-sync --data "$dir/disk.qcow2" 2>/dev/null &
+"${as[@]}" sync --data disk.qcow2 2>/dev/null &
 step scan BAKE_RANGES=/run/bake-bake/ranges BAKE_BASE=/dev/bake-base
 
 if [ "$explain" = explain ]; then
   phase explain
-  echo "offset $offset" >"$dir/extents"
-  { find "$root" -xdev \( -type f -o -type d \) -newercm "$dir/mounted" -print0 | xargs -0 -r filefrag -v -b512 2>/dev/null || true; } |
-    sed -e "s,^File size of $root,File size of ," >>"$dir/extents"
+  {
+    echo "offset $offset"
+    cd "$root"
+    { find . -xdev \( -type f -o -type d \) -newercm "$work/mounted" -print0 | xargs -0 -r filefrag -v -b512 2>/dev/null || true; } |
+      sed -e 's,^File size of \.,File size of ,'
+  } | "${as[@]}" tee extents >/dev/null
 fi
 
 phase unmount

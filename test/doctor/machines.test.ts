@@ -14,7 +14,7 @@ afterEach(() => rm(dir, { recursive: true }))
 
 const FIT: Partial<DoctorWorld> = {
   linux: true,
-  root: true,
+  diskHelper: async () => 'root',
   missingTools: () => [],
   missingForDisks: () => [],
   kvm: async () => true,
@@ -41,11 +41,11 @@ test('a machine that has everything bakes disks directly', async () => {
 })
 
 test('what direct bakes lack is a warning with its fix, devices apart from programs', async () => {
-  const lacks = await look(disk, { root: false, missingForDisks: () => ['slirp4netns', '/dev/fuse'] })
+  const lacks = await look(disk, { diskHelper: async () => undefined, missingForDisks: () => ['slirp4netns', '/dev/fuse'] })
   expect(lacks.direct_bakes).toMatchObject({
     status: 'warning',
-    detail: 'not root, no slirp4netns, no /dev/fuse: Packer bakes, slowly',
-    fix: expect.stringMatching(/bin\/setup --machines.*root and devices/),
+    detail: 'nobody mounts disks for this user, no slirp4netns, no /dev/fuse: Packer bakes, slowly',
+    fix: expect.stringMatching(/bin\/setup --machines.*Permissions/),
   })
   const devices = await look(disk, { missingForDisks: () => ['/dev/fuse'] })
   expect(devices.direct_bakes!.fix).not.toContain('bin/setup')
@@ -66,6 +66,6 @@ test('AMIs by Packer need neither QEMU nor root, those that are baked directly d
     qemu: { status: 'skipped' },
     direct_bakes: { status: 'skipped' },
   })
-  const direct = await look(ami(', baker: direct'), { root: false })
+  const direct = await look(ami(', baker: direct'), { diskHelper: async () => undefined })
   expect(direct).toMatchObject({ qemu: { status: 'ok' }, direct_bakes: { status: 'warning' } })
 })

@@ -40,7 +40,7 @@ export async function makeDirectAmiWorld({ base, writes, ...options }: DirectAmi
     ...{ stateDir: world.stateDir, ledger: world.ledger, version: '1', by: world.by, pace: new Pace(), images, explain: false },
     ...{ ebs: (region) => of(region).ebs, snapshots: (region) => new Ec2Snapshots(of(region).ec2, { pollMs: 5 }) },
     ...{ rebase: rebaseOverlay, layers: openLayers, login: async () => undefined },
-    means: () => ({ platform: 'linux', architecture: 'amd64', root: true, missing: [] }),
+    means: async () => ({ platform: 'linux', architecture: 'amd64', helper: 'root', missing: [] }),
     fileSystems: async () => [{ type: 'ext4', offset: 0, length: base.virtualBytes }],
     overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
     async change({ dir }) {

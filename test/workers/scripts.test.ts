@@ -1,16 +1,21 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { packageFile } from '../../src/package-root.ts'
 import { readWorkersFile, workersFile } from './template.ts'
 
+const HELPER = [packageFile('templates/direct/helper.sh'), packageFile('templates/direct/change.sh')]
 const demo = fileURLToPath(new URL('../../bin/fleet-demo', import.meta.url))
 
-test.each([workersFile('user-data.sh'), workersFile('with-engine'), demo])('shellcheck has nothing to say about %s', (file) => {
-  expect(execFileSync('shellcheck', ['--', file], { encoding: 'utf8' })).toBe('')
-})
+test.each([workersFile('user-data.sh'), workersFile('with-engine'), ...HELPER, demo])(
+  'shellcheck has nothing to say about %s',
+  (file) => {
+    expect(execFileSync('shellcheck', ['--', file], { encoding: 'utf8' })).toBe('')
+  },
+)
 
 describe('workers/bake-worker.service', () => {
   const unit = readWorkersFile('bake-worker.service')
@@ -40,18 +45,17 @@ describe('workers/bake-worker.service', () => {
       expect(script).toMatch(new RegExp(`${path}\\b`))
   })
 
-  test('has a drop-in for direct bakes that takes back what forbids mounts, devices and namespaces', () => {
+  test('has a drop-in for direct bakes that gives back no more than a device', () => {
     const dropIn = readWorkersFile('direct-bakes.conf')
-    const settings = Object.fromEntries([...dropIn.matchAll(/^(\w+)=(.*)$/gm)].map(([, name, to]) => [name, to]))
-    expect(settings).toMatchObject({ User: 'root', CapabilityBoundingSet: '~', NoNewPrivileges: 'no', RestrictNamespaces: 'no' })
-    expect(settings).toMatchObject({
+    const service = Object.fromEntries(
+      [...dropIn.slice(dropIn.indexOf('[Service]')).matchAll(/^(\w+)=(.*)$/gm)].map(([, name, to]) => [name, to]),
+    )
+    expect(service).toEqual({
+      SupplementaryGroups: 'kvm',
       PrivateDevices: 'no',
-      ProtectClock: 'no',
-      ProtectControlGroups: 'no',
-      RestrictSUIDSGID: 'no',
+      DevicePolicy: 'closed',
+      DeviceAllow: '/dev/kvm rw',
     })
-    // What it names is the unit's own, under the same name.
-    for (const name of Object.keys(settings)) value(name)
   })
 
   const found = spawnSync('systemd-analyze', ['--version']).status === 0
@@ -83,8 +87,36 @@ describe('workers/bake-worker.service', () => {
       expect(status, stdout).toBe(0)
     })
 
-    test('has a drop-in without a fault for direct bakes', () => {
-      expect(analyze(['verify', '--man=no'], readWorkersFile('direct-bakes.conf'))).toEqual({ status: 0, stdout: '', stderr: '' })
+    test('has a drop-in for direct bakes, which has no fault and exposes little more', () => {
+      const dropIn = readWorkersFile('direct-bakes.conf')
+      expect(analyze(['verify', '--man=no'], dropIn)).toEqual({ status: 0, stdout: '', stderr: '' })
+      const { status, stdout } = analyze(['security', '--offline=yes', '--threshold=40', '--no-pager'], dropIn)
+      expect(status, stdout).toBe(0)
     })
+  })
+})
+
+describe('workers/bake-disk@.service', () => {
+  const unit = readWorkersFile('bake-disk@.service')
+
+  test('starts the helper where user-data.sh installs it, for the worker’s user', () => {
+    const [, path] = /^ExecStart=\/opt\/bake\/lib\/node_modules\/bakehouse\/(.+)$/m.exec(unit)!
+    expect(packageFile(path!)).toBe(HELPER[0])
+    accessSync(packageFile(path!), constants.X_OK)
+    expect(unit).toContain(`BAKE_DISK_USER=${/^User=(.+)$/m.exec(readWorkersFile('bake-worker.service'))![1]}\n`)
+  })
+
+  const found = spawnSync('systemd-analyze', ['--version']).status === 0
+  test.skipIf(!found)('is no fault to systemd, with its socket', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'bake-unit-'))
+    try {
+      const files = ['bake-disk.socket', 'bake-disk@.service'].map((name) => join(dir, name))
+      writeFileSync(files[0]!, readWorkersFile('bake-disk.socket').replace('SocketGroup=bake', 'SocketGroup=root'))
+      writeFileSync(files[1]!, unit.replace(/^ExecStart=.+/m, 'ExecStart=/bin/true'))
+      const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', files[0]!], { encoding: 'utf8' })
+      expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '', stderr: '' })
+    } finally {
+      rmSync(dir, { recursive: true })
+    }
   })
 })

@@ -38,7 +38,7 @@ export function directAmiBaker(world: DirectAmiWorld): Baker {
     return world.packer()
   }
   const unfit = async (plan: MachinePlan): Promise<string | undefined> =>
-    unfitMachine(world.means(), plan.architecture) ?? unfitAmi(await imageOf(plan, world))
+    unfitMachine(await world.means(), plan.architecture) ?? unfitAmi(await imageOf(plan, world))
   return {
     get name() {
       return name

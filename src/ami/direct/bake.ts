@@ -19,7 +19,7 @@ import { ChangeStory } from './story.ts'
 
 /** The last disk, the copy of the base, and another copy of it. */
 const ATTEMPTS = 3
-/** In the run's directory: where templates/direct/change.sh looks. */
+/** In the run's directory: where templates/direct/helper.sh looks. */
 const DISK = 'disk.qcow2'
 
 export interface DirectWorld {
@@ -33,7 +33,7 @@ export interface DirectWorld {
   overlay(path: string, backing: Backing, signal: AbortSignal): Promise<void>
   /** Names another file of the same content as what an overlay stands on. */
   rebase(path: string, backing: string): Promise<void>
-  change(change: Omit<DiskChange, 'script'>): Promise<ChangeEnd>
+  change(change: Omit<DiskChange, 'script' | 'way'>): Promise<ChangeEnd>
   login(hosts: string[]): Promise<MachineLogin | undefined>
 }
 

@@ -11,7 +11,7 @@ import { rememberDisk, rememberedDisk } from './next.ts'
 
 export interface DirectBakerWorld extends DirectWorld {
   /** What this machine has for it. */
-  means(): Means
+  means(): Promise<Means>
   /** Who bakes what can't be baked so. */
   packer(): Promise<Baker>
   version: string
@@ -25,7 +25,7 @@ export interface DirectBakerWorld extends DirectWorld {
  */
 export function directDiskBaker(world: DirectBakerWorld): Baker {
   let name: Baker['name'] = 'direct'
-  const unfit = ({ architecture }: Pick<MachinePlan, 'architecture'>) => unfitMachine(world.means(), architecture)
+  const unfit = async ({ architecture }: Pick<MachinePlan, 'architecture'>) => unfitMachine(await world.means(), architecture)
   /** Packer, when it can. */
   const other = async (reason: string, plan: MachinePlan, signal: AbortSignal): Promise<Baker> => {
     name = 'packer'
@@ -45,11 +45,11 @@ export function directDiskBaker(world: DirectBakerWorld): Baker {
       return name
     },
     async prevalidate(plan, signal) {
-      const reason = unfit(plan)
+      const reason = await unfit(plan)
       if (reason !== undefined) await other(reason, plan, signal)
     },
     async bake(plan, run) {
-      const reason = unfit(plan)
+      const reason = await unfit(plan)
       if (reason !== undefined) {
         say(reason, run)
         return (await world.packer()).bake(plan, run)

@@ -4,15 +4,17 @@ import type { FoundFileSystem } from '../../io/disk-file-systems.ts'
 export interface Means {
   platform: string
   architecture: 'amd64' | 'arm64' | undefined
-  root: boolean
+  /** How the helper that mounts the disk is had, which is root: io/disk-helper.ts. */
+  helper: 'root' | 'service' | 'sudo' | undefined
   /** Commands that aren't there, and files. */
   missing: string[]
 }
 
 /** Why this machine can't change disks for `architecture` by itself, as the end of a sentence; undefined when it can. Pure. */
-export function unfitMachine({ platform, architecture, root, missing }: Means, wanted: 'amd64' | 'arm64'): string | undefined {
+export function unfitMachine({ platform, architecture, helper, missing }: Means, wanted: 'amd64' | 'arm64'): string | undefined {
   if (platform !== 'linux') return `this is ${platform}, and a disk is mounted on Linux only`
-  if (!root) return 'bake mounts the disk, which takes root'
+  if (helper === undefined)
+    return "the disk is mounted by root, which this user can't have done (docs/direct-bake.md, Permissions)"
   if (architecture !== wanted) return `the disk is for ${wanted}, whose programs don't run here`
   if (missing.length > 0) return `this machine has no ${missing.join(', no ')}${where(missing)}`
   return undefined

@@ -96,7 +96,7 @@ const baker = (more: Partial<DirectAmiWorld> = {}) =>
   directAmiBaker({
     ...{ stateDir: dir, ledger, version: '1', by: 'worker-1', pace: regions.world().pace, packer: async () => packer },
     ...{ images, snapshots: regions.snapshots, ebs: regions.ebs, rebase: rebaseOverlay, layers: openLayers },
-    means: () => ({ platform: 'linux', architecture: 'amd64', root: true, missing: [] }),
+    means: async () => ({ platform: 'linux', architecture: 'amd64', helper: 'root', missing: [] }),
     fileSystems: async () => [{ type: 'ext4', offset: 0, length: GIB }],
     overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
     change: (change) => write(change, writes),
@@ -505,7 +505,7 @@ describe('a base', () => {
 
 describe('Packer bakes, and it is said,', () => {
   test('when this machine can’t change disks', async () => {
-    const by = baker({ means: () => ({ platform: 'linux', architecture: 'amd64', root: false, missing: [] }) })
+    const by = baker({ means: async () => ({ platform: 'linux', architecture: 'amd64', helper: undefined, missing: [] }) })
     const { baked } = await bake({}, planOf(), { by })
     expect([baked.id, by.name]).toEqual(['ami-packer', 'packer'])
     expect(told()).toContainEqual(expect.stringContaining('which takes root'))

@@ -39,7 +39,7 @@ const packed = { kind: 'disk', path: '/packer.qcow2', format: 'qcow2', sizeBytes
 const baker = () =>
   directDiskBaker({
     ...{ stateDir: join(dir, 'state'), version: '1', explain: false, layers: openLayers, fileSystems: fileSystemsOf },
-    means: () => ({ platform: 'linux', architecture: 'amd64', root: true, missing: [] }),
+    means: async () => ({ platform: 'linux', architecture: 'amd64', helper: 'root', missing: [] }),
     async copyDisk(from, to, signal) {
       const reader = hashReader()
       await copyDisk(from, to, { size: BLOCK_BYTES, onPiece: reader.take, signal })
@@ -47,7 +47,7 @@ const baker = () =>
     },
     overlay: (path, backing, signal) => createOverlay(path, backing, { tracked: true, signal }),
     rebase: rebaseOverlay,
-    change: (change) => changeDisk({ ...change, script: packageFile('templates/direct/change.sh') }),
+    change: (change) => changeDisk({ ...change, way: 'root', script: packageFile('templates/direct/helper.sh') }),
     login: async () => undefined,
     packer: async () => ({ name: 'packer', prevalidate: async () => {}, bake: async () => packed }),
   })

@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { changeDisk } from '../../../src/io/change-disk.ts'
 import { fileSystemsOf } from '../../../src/io/disk-file-systems.ts'
 import { openLayers } from '../../../src/io/disk-layers.ts'
@@ -12,11 +12,14 @@ import { toolEnvironment } from '../../../src/io/tool.ts'
 import { packageFile } from '../../../src/package-root.ts'
 import { bakesDirectly } from '../../support/bakes-directly.ts'
 import { makeDisk } from '../../support/disk-maker.ts'
+import { type DiskService, startDiskService } from '../../support/disk-service.ts'
+import { leftBehind } from '../../support/left-behind.ts'
 import { ENGINE, systemDisk } from './system-disk.ts'
 
 const run = promisify(execFile)
 const env = toolEnvironment()
 const MIB = 1024 ** 2
+const HELPER = packageFile('templates/direct/helper.sh')
 describe.skipIf(!bakesDirectly)('a disk is', () => {
   let dir: string
   beforeEach(async () => {
@@ -36,13 +39,20 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
       await writeFile(join(dir, 'kit/steps', `${name}.sh`), own[name] ?? 'true\n')
   }
 
-  async function change(disk: string, where = dir, mode: 'first' | 'next' = 'first') {
+  interface How {
+    where?: string
+    mode?: 'first' | 'next'
+    /** Through a service, which acts for nobody: whose files these are. */
+    files?: 'nobody' | 'root'
+  }
+  async function change(disk: string, { where = dir, mode = 'first', files }: How = {}) {
     await createOverlay(join(where, 'disk.qcow2'), { path: disk, format: 'raw' }, { tracked: true })
+    if (files) await run('chown', ['-R', `${files}:`, dir])
     await using layer = await openLayers(disk, 'raw')
     const roots = (await fileSystemsOf(layer))!
     const lines: string[] = []
     const end = await changeDisk({
-      ...{ script: packageFile('templates/direct/change.sh'), dir: where, roots, mode, explain: false, ports: [] },
+      ...{ way: files ? 'service' : 'root', script: HELPER, dir: where, roots, mode, explain: files !== undefined, ports: [] },
       ...{ signal: AbortSignal.timeout(60_000), onLine: (line) => void lines.push(line) },
     })
     return { end, lines }
@@ -137,7 +147,7 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
       install: 'for n in 1 2 3 4 5; do echo "MARK-$n" >/gone-$n; done; sync; rm /gone-*\n',
       scan: 'cat "$BAKE_RANGES"\n',
     })
-    const { end, lines } = await change(disk, dir, 'next')
+    const { end, lines } = await change(disk, { mode: 'next' })
     expect(end).toEqual({ kind: 'done' })
     const ranges = lines.filter((line) => /^\d+ \d+$/.test(line)).map((line) => line.split(' ').map(Number) as [number, number])
     await using layer = await openLayers(join(dir, 'disk.qcow2'), 'qcow2')
@@ -166,11 +176,71 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     await run('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', full], { env })
     try {
       await cp(join(dir, 'kit'), join(full, 'kit'), { recursive: true })
-      const { end, lines } = await change(disk, full)
+      const { end, lines } = await change(disk, { where: full })
       expect(end.kind).toBe('failed')
       expect(lines.join('\n')).toMatch(/^bake: what was written to the disk got lost; .* are free in /m)
     } finally {
       await run('umount', [full], { env })
     }
+  })
+
+  describe('asked through a socket, by a user', () => {
+    let service: DiskService
+    beforeEach(async () => {
+      service = await startDiskService(HELPER, 'nobody')
+      vi.stubEnv('BAKE_DISK_SOCKET', service.socket)
+    })
+    afterEach(async () => {
+      vi.unstubAllEnvs()
+      await service[Symbol.asyncDispose]()
+    })
+
+    test('it is changed with that user’s rights, and nothing of root’s lies there', async () => {
+      const disk = await systemDisk(dir, { ...ENGINE, 'old/file': 'MARK-OLD' })
+      await steps({
+        install: 'echo MARK-NEW >/new\n',
+        scan: 'cat "$BAKE_RANGES"\n',
+      })
+      const { end, lines } = await change(disk, { files: 'nobody' })
+      expect(end).toEqual({ kind: 'done' })
+      expect(lines.some((line) => / base$/.test(line))).toBe(true)
+      await using layer = await openLayers(join(dir, 'disk.qcow2'), 'qcow2')
+      expect((await layer.read(0, layer.bytes)).includes('MARK-NEW')).toBe(true)
+      expect(await readFile(join(dir, 'extents'), 'utf8')).toMatch(/^offset 1048576\n[\s\S]*^File size of \/new is /m)
+      expect((await run('find', [dir, '-not', '-user', 'nobody'])).stdout).toBe('')
+    })
+
+    test('it isn’t when the disk is another user’s', async () => {
+      const disk = await systemDisk(dir, ENGINE)
+      await steps({ install: 'touch /never\n' })
+      const { end } = await change(disk, { files: 'root' })
+      expect(end).toEqual({ kind: 'unfit', reason: expect.stringMatching(/doesn't show the disk: .*Permission denied/) })
+    })
+
+    test('what stands on a file that is another user’s isn’t shown either', async () => {
+      const disk = await systemDisk(dir, ENGINE)
+      await steps()
+      const elsewhere = await mkdtemp(join(tmpdir(), 'bake-elsewhere-'))
+      await rename(disk, join(elsewhere, 'base.raw'))
+      const { end } = await change(join(elsewhere, 'base.raw'), { files: 'nobody' })
+      await rm(elsewhere, { recursive: true })
+      expect(end).toEqual({ kind: 'unfit', reason: expect.stringMatching(/doesn't show the disk: .*Permission denied/) })
+    })
+
+    test('a step goes on for as long as somebody waits for it', async () => {
+      const disk = await systemDisk(dir, ENGINE)
+      await steps({ install: 'echo it goes on; sleep 100\n' })
+      await createOverlay(join(dir, 'disk.qcow2'), { path: disk, format: 'raw' }, { tracked: true })
+      await run('chown', ['-R', 'nobody:', dir])
+      const gone = new AbortController()
+      const roots = [{ type: 'ext4', offset: MIB, length: 60 * MIB }]
+      const going = changeDisk({
+        ...{ way: 'service', script: HELPER, dir, roots, mode: 'first', explain: false, ports: [], signal: gone.signal },
+        onLine: (line) => void (line === 'it goes on' && gone.abort(new Error('nobody waits'))),
+      })
+      await expect(going).rejects.toThrow('nobody waits')
+      await service.idle()
+      expect(await leftBehind(dir)).toEqual([])
+    })
   })
 })

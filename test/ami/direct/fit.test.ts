@@ -1,16 +1,16 @@
 import { expect, test } from 'vitest'
 import { type Means, rootCandidates, unfitMachine } from '../../../src/ami/direct/fit.ts'
 
-const MEANS: Means = { platform: 'linux', architecture: 'amd64', root: true, missing: [] }
+const MEANS: Means = { platform: 'linux', architecture: 'amd64', helper: 'root', missing: [] }
 const at = (type: string, length = 1e9, offset = 2 ** 20) => ({ type, offset, length })
 
-test('a machine with root and tools changes disks of its own architecture', () => {
+test('a machine with a helper and tools changes disks of its own architecture', () => {
   expect(unfitMachine(MEANS, 'amd64')).toBeUndefined()
 })
 
 test.each<[string, Partial<Means>, RegExp]>([
   ['another system', { platform: 'darwin' }, /this is darwin/],
-  ['a user', { root: false }, /bake mounts the disk, which takes root/],
+  ['a user without a helper', { helper: undefined }, /mounted by root, which this user can't have done/],
   ['another processor', { architecture: 'arm64' }, /for amd64/],
   ['a processor that nobody knows', { architecture: undefined }, /for amd64/],
   ['missing tools', { missing: ['slirp4netns', '/dev/fuse'] }, /no slirp4netns, no \/dev\/fuse \(bin\/setup --machines/],
