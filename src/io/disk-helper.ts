@@ -6,6 +6,8 @@ import { toolEnvironment } from './tool.ts'
 
 /** Where workers/bake-disk.socket listens. */
 const SOCKET = '/run/bake-disk.sock'
+/** Whoever listens starts a shell. */
+const ANSWER_MS = 10_000
 
 /**
  * How the helper that is root (templates/direct/helper.sh) is had: as root it is started, a service of this machine has it listen on a socket, and sudo(8)
@@ -28,6 +30,7 @@ export async function helperWay(script: string, env: NodeJS.ProcessEnv = process
 /** Whether somebody listens there that may be asked: asked nothing, it says nothing. */
 async function answers(path: string): Promise<boolean> {
   const socket = connect(path)
+  socket.setTimeout(ANSWER_MS, () => socket.destroy())
   socket.resume().end()
   return finished(socket).then(
     () => true,
