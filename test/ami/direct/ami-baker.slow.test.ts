@@ -508,7 +508,7 @@ describe('Packer bakes, and it is said,', () => {
     const by = baker({ means: async () => ({ platform: 'linux', architecture: 'amd64', helper: undefined, missing: [] }) })
     const { baked } = await bake({}, planOf(), { by })
     expect([baked.id, by.name]).toEqual(['ami-packer', 'packer'])
-    expect(told()).toContainEqual(expect.stringContaining('which takes root'))
+    expect(told()).toContainEqual(expect.stringContaining('mounted by root'))
   })
 
   test.each<[string, Partial<DirectAmiWorld>, string]>([
