@@ -18,7 +18,7 @@ machine_tools() {
       ;;
   esac
   echo qemu-img qemu-utils
-  # What bake changes disks with, where it runs as root.
+  # What bake changes disks with.
   echo qemu-storage-daemon qemu-system-common
   echo slirp4netns slirp4netns
   echo iptables iptables

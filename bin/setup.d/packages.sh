@@ -21,7 +21,7 @@ can_install() {
 }
 die_by_hand() {
   die "bin/setup installs packages on Debian and Ubuntu only, and this is $(distribution)" \
-    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap${tests:+; for the tests moto $MOTO_AT_LEAST or newer with its server (https://docs.getmoto.org), docker compose 2, sudo and shellcheck}${machines:+; for machine images Packer $PACKER_AT_LEAST or newer (https://developer.hashicorp.com/packer/install), QEMU with qemu-img, mtools, dosfstools, extlinux and an SSH client}" \
+    "install by hand: git; npm; Docker Engine 23 or newer with buildx $BUILDX_AT_LEAST or newer (https://docs.docker.com/engine/install/); the registry binary \"registry\" or \"docker-registry\" (https://distribution.github.io/distribution/); mmdebstrap${tests:+; for the tests moto $MOTO_AT_LEAST or newer with its server (https://docs.getmoto.org), docker compose 2, sudo and shellcheck}${machines:+; for machine images Packer $PACKER_AT_LEAST or newer (https://developer.hashicorp.com/packer/install), QEMU with qemu-img and qemu-storage-daemon, slirp4netns, iptables, mtools, dosfstools, extlinux and an SSH client}" \
     'then run bin/setup again: it starts the rest'
 }
 # Debian 12 itself has Engine 20.10, no buildx and no moto. Debian 13's run on it without touching libc or Python.

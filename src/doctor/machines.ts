@@ -8,8 +8,13 @@ import type { Check, DoctorWorld, Finding } from './types.ts'
 
 const FIX = 'sudo bin/setup --machines    installs it on Debian and Ubuntu'
 
-const OTHERS = 'docs/direct-bake.md, "Permissions": who mounts disks, and devices'
-const HELPERS: Record<HelperWay, string> = { root: 'root', service: 'the service that mounts disks', sudo: 'sudo' }
+const HELPER = 'docs/direct-bake.md, "Permissions": who mounts disks'
+const DEVICES = 'docs/direct-bake.md, "On workers": devices'
+const HELPERS: Record<HelperWay, string> = {
+  root: 'root, tools and devices are there',
+  service: 'a service that mounts disks, and tools are there',
+  sudo: 'sudo, tools and devices are there',
+}
 
 const packer: Check = {
   id: 'packer',
@@ -48,10 +53,13 @@ const direct: Check = {
       const helper = await world.diskHelper()
       const missing = world.missingForDisks(helper)
       const lacking = [...(helper ? [] : ['nobody mounts disks for this user']), ...missing.map((name) => `no ${name}`)]
-      if (helper && lacking.length === 0) return ok(`${HELPERS[helper]}, tools and devices are there`)
+      if (helper && lacking.length === 0) return ok(HELPERS[helper])
       const programs = missing.some((name) => !name.startsWith('/dev/')) ? FIX : undefined
-      const others = !helper || missing.some((name) => name.startsWith('/dev/')) ? OTHERS : undefined
-      return warning(`${lacking.join(', ')}: Packer bakes, slowly`, [programs, others].filter(Boolean).join('; '))
+      const devices = missing.some((name) => name.startsWith('/dev/')) ? DEVICES : undefined
+      return warning(
+        `${lacking.join(', ')}: Packer bakes, slowly`,
+        [programs, helper ? undefined : HELPER, devices].filter(Boolean).join('; '),
+      )
     }),
 }
 

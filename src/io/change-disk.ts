@@ -72,9 +72,11 @@ export async function changeDisk({
     const lines = createInterface({ input: stream })
     lines.on('line', (line) => {
       const [, kind, said = ''] = LAST.exec(line) ?? []
+      // Only the last line counts: a step may print the like.
+      if (kind === 'exit') code = Number(said)
+      else if (line !== '') code = undefined
       if (kind === 'unfit') unfit = said
-      else if (kind === 'exit') code = Number(said)
-      else onLine(line)
+      else if (kind === undefined && line !== '') onLine(line)
     })
     // A connection that breaks off; `ended` tells why.
     stream.once('error', () => lines.close())
@@ -82,10 +84,11 @@ export async function changeDisk({
   }
   signal.addEventListener('abort', helper.hangUp, { once: true })
   try {
-    const [how] = await Promise.all([helper.ended, ...helper.output.map(read)])
+    const [{ ok, how }] = await Promise.all([helper.ended, ...helper.output.map(read)])
     signal.throwIfAborted()
     if (unfit !== undefined) return { kind: 'unfit', reason: unfit }
-    return code === 0 ? { kind: 'done' } : { kind: 'failed', how: code === undefined ? how : `exit code ${code}` }
+    if (code === undefined) return { kind: 'failed', how }
+    return code === 0 && ok ? { kind: 'done' } : { kind: 'failed', how: code === 0 ? how : `exit code ${code}` }
   } finally {
     signal.removeEventListener('abort', helper.hangUp)
     helper.hangUp()

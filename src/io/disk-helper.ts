@@ -1,5 +1,6 @@
 import { connect } from 'node:net'
 import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { finished } from 'node:stream/promises'
 import { spawnChild, which } from './child.ts'
 import { toolEnvironment } from './tool.ts'
@@ -8,6 +9,10 @@ import { toolEnvironment } from './tool.ts'
 const SOCKET = '/run/bake-disk.sock'
 /** Whoever listens starts a shell. */
 const ANSWER_MS = 10_000
+/** From hanging up to the connection's end: what the helper does ends at once. */
+const HANG_UP_MS = 30_000
+/** What it says when it is asked nothing. */
+const READY = 'bake-helper: ready\n'
 
 /**
  * How the helper that is root (templates/direct/helper.sh) is had: as root it is started, a service of this machine has it listen on a socket, and sudo(8)
@@ -24,16 +29,16 @@ export async function helperWay(script: string, env: NodeJS.ProcessEnv = process
   if (await answers(helperSocket(env))) return 'service'
   if (which('sudo', toolEnvironment(env).PATH) === undefined) return undefined
   await using child = startHelper('sudo', script, '', false)
-  return (await child.exited).code === 0 ? 'sudo' : undefined
+  return (await text(child.stdout!)) === READY ? 'sudo' : undefined
 }
 
-/** Whether somebody listens there that may be asked: asked nothing, it says nothing. */
+/** Whether a helper listens there. */
 async function answers(path: string): Promise<boolean> {
   const socket = connect(path)
   socket.setTimeout(ANSWER_MS, () => socket.destroy())
-  socket.resume().end()
-  return finished(socket).then(
-    () => true,
+  socket.end()
+  return text(socket).then(
+    (said) => said === READY,
     () => false,
   )
 }
@@ -42,8 +47,8 @@ async function answers(path: string): Promise<boolean> {
 export interface Helper {
   /** What it says is in them, and ends when it has ended. */
   output: Readable[]
-  /** Why it ended without saying so. Never rejects. */
-  ended: Promise<string>
+  /** How its process or its connection ended. Never rejects. */
+  ended: Promise<{ ok: boolean; how: string }>
   /** What it does ends at once; `ended` settles then. */
   hangUp(): void
 }
@@ -55,7 +60,10 @@ export function askHelper(way: HelperWay, script: string, fields: string[]): Hel
   const child = startHelper(way, script, question, true)
   return {
     output: [child.stdout!, child.stderr!],
-    ended: child.exited.then(({ code, signal, error }) => error?.message ?? signal ?? `exit code ${code}`),
+    ended: child.exited.then(({ code, signal, error }) => ({
+      ok: code === 0,
+      how: error?.message ?? signal ?? `exit code ${code}`,
+    })),
     hangUp: () => void child.end(),
   }
 }
@@ -73,9 +81,13 @@ function askService(question: string): Helper {
   const socket = connect({ path, allowHalfOpen: true })
   socket.write(question)
   const ended = finished(socket, { writable: false }).then(
-    () => 'the connection ended',
-    (error: Error) => `${path}: ${error.message}`,
+    () => ({ ok: true, how: 'the connection ended' }),
+    (error: Error) => ({ ok: false, how: `${path}: ${error.message}` }),
   )
   void ended.then(() => socket.destroy())
-  return { output: [socket], ended, hangUp: () => void socket.end() }
+  const hangUp = () => {
+    socket.end()
+    socket.setTimeout(HANG_UP_MS, () => socket.destroy())
+  }
+  return { output: [socket], ended, hangUp }
 }

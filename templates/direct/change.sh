@@ -122,6 +122,10 @@ while read -r _ where fs _; do
 done < <(grep -v '^[[:space:]]*#' "$root/etc/fstab" 2>/dev/null || true)
 ! grep -qsE '^SELINUX=enforcing' "$root/etc/selinux/config" || unfit 'SELinux enforces there, and this kernel gives files no labels'
 
+# What is written outside of the chroot must not be led out of the disk.
+for name in etc proc sys dev run tmp; do
+  if [ -L "$root/$name" ] || [ ! -d "$root/$name" ]; then unfit "its /$name is no directory"; fi
+done
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
@@ -140,7 +144,8 @@ mkdir "$root/run/bake-bake"
 resolv=$root/etc/resolv.conf
 if [ -L "$resolv" ]; then
   target=$(readlink "$resolv")
-  case $target in ../run/* | ../../run/* | /run/*) resolv=$root/run/${target#*run/} ;; esac
+  case $target in ../run/* | ../../run/* | /run/*) target=${target#*run/} ;; *) target=.. ;; esac
+  [[ /$target/ == */../* ]] || resolv=$root/run/$target
   mkdir -p "$(dirname "$resolv")"
   [ -L "$resolv" ] || echo 'nameserver 10.0.2.3' >"$resolv"
 elif [ -f "$resolv" ]; then
@@ -153,8 +158,10 @@ until_there 10 "$network" connected || unfit "slirp4netns doesn't start: $(tail 
 echo 1 | inside tee /proc/sys/net/ipv4/conf/all/route_localnet >/dev/null
 for port in "${ports[@]}"; do
   inside iptables -w -t nat -A OUTPUT -d 127.0.0.0/8 -p tcp --dport "$port" -j DNAT --to-destination "10.0.2.2:$port"
+  inside iptables -w -A OUTPUT -d 10.0.2.2 -p tcp --dport "$port" -j ACCEPT
 done
 [ "${#ports[@]}" = 0 ] || inside iptables -w -t nat -A POSTROUTING -d 10.0.2.2 -j MASQUERADE
+inside iptables -w -A OUTPUT -d 10.0.2.2 -j REJECT
 # Whoever runs here isn't asked who it is: instance metadata is another machine's.
 inside iptables -w -A OUTPUT -d 169.254.0.0/16 -j REJECT
 
@@ -215,6 +222,14 @@ wait "${engine[@]}" || true
 engine=() containerd=()
 phase
 
+# opened_by_user PATH: a process of the user's, `opener`, has it open as 3
+opened_by_user() {
+  : >"$work/opened"
+  # shellcheck disable=SC2016 # the other shell's
+  "${as[@]}" sh -c 'exec 3<"$0" && echo yes && exec sleep 60' "$1" >"$work/opened" 2>/dev/null &
+  opener=$!
+  until_there 10 "$opener" test -s "$work/opened"
+}
 # What is on the disk; later, what was written to it now. Nothing that reads as zeros. What is as it was in the base is read there, which is twice as fast.
 ranges() {
   if ! sync --file-system "$root" || ! sync "$raw"; then lost; fi
@@ -223,11 +238,12 @@ ranges() {
     others='s/^.*"start": ([0-9]+), "length": ([0-9]+), .*"data": true.*$/\1 \2/p'
     base=$("${as[@]}" qemu-img info -U --output=json disk.qcow2 | sed -n -E 's/^.*"full-backing-filename": "([^"\\]*)",?$/\1/p')
   fi
-  if [ -f "$base" ] && "${as[@]}" test -r "$base"; then
+  if [ -f "$base" ] && opened_by_user "$base"; then
     others=${others/'\2/p'/'\2 base/p'}
     : >"$root/dev/bake-base"
-    mount --bind "$base" "$root/dev/bake-base"
+    mount --no-canonicalize --bind "/proc/$opener/fd/3" "$root/dev/bake-base"
     mount -o remount,bind,ro "$root/dev/bake-base"
+    kill "$opener"
   fi
   "${as[@]}" qemu-img map -U --output=json disk.qcow2 | sed -n -E -e "$written" -e t ${others:+-e "$others"} >"$root/run/bake-bake/ranges"
 }

@@ -100,12 +100,16 @@ describe.skipIf(!bakesDirectly)('a user who isn’t root', () => {
   test('and whom nobody mounts disks for is told so', async () => {
     await using user = await makeUser(project.dir)
     await giveTo(user, project.dir)
-    project.env.BAKE_DISK_SOCKET = '/nowhere'
-    const { stdout } = await project.bake(['doctor', '--json'], { prefix: user.prefix })
-    const { checks } = JSON.parse(stdout) as { checks: { id: string; detail: string }[] }
-    expect(checks.find(({ id }) => id === 'direct_bakes')).toMatchObject({
-      status: 'warning',
-      detail: expect.stringMatching(/^nobody mounts disks for this user/),
-    })
+    await using refusing = await startDiskService(HELPER, 'nobody-at-all')
+    await using silent = await startDiskService('/bin/true', user.name)
+    for (const socket of ['/nowhere', refusing.socket, silent.socket]) {
+      project.env.BAKE_DISK_SOCKET = socket
+      const { stdout } = await project.bake(['doctor', '--json'], { prefix: user.prefix })
+      const { checks } = JSON.parse(stdout) as { checks: { id: string; detail: string }[] }
+      expect(checks.find(({ id }) => id === 'direct_bakes')).toMatchObject({
+        status: 'warning',
+        detail: expect.stringMatching(/^nobody mounts disks for this user/),
+      })
+    }
   })
 })

@@ -12,13 +12,13 @@ export interface DiskService extends AsyncDisposable {
   idle(): Promise<void>
 }
 
-/** What workers/bake-disk.socket has systemd do: each connection is the stdin and stdout of a helper of its own, which acts for `user`. */
+/** What workers/bake-disk.socket has systemd do: each connection is the stdin and stdout of a helper of its own, which acts for `user`. Files that it makes are nobody else's unless it says so. */
 export async function startDiskService(helper: string, user: string, prefix: string[] = []): Promise<DiskService> {
   const dir = await mkdtemp(join(tmpdir(), 'bake-disk-service-'))
   await chmod(dir, 0o755)
   const socket = join(dir, 'socket')
   const running = new Set<ChildProcess>()
-  const [command = '', ...args] = [...prefix, helper]
+  const [command = '', ...args] = [...prefix, 'sh', '-c', 'umask 077; exec "$0"', helper]
   const server = createServer({ pauseOnConnect: true }, (connection) => {
     const child = spawn(command, args, {
       env: { ...toolEnvironment(), BAKE_DISK_USER: user },

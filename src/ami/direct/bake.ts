@@ -77,21 +77,19 @@ export async function bakeDirect(ask: DirectAsk, world: DirectWorld): Promise<Pr
     try {
       return { ...(await changed(ask, beginning, world)), ...(full !== undefined && { full }) }
     } catch (error) {
-      const damage = damageOf(error, beginning)
-      if (damage === undefined) throw error
-      await forget(world.stateDir, lineage, beginning.generation)
-      if (attempt === ATTEMPTS) throw damagedAgain(beginning, damage)
-      again = `${beginning.head ? `the disk of release ${beginning.head.release}` : 'the copy of the base'} is thrown away: ${damage}`
+      const what = beginning.head ? `the disk of release ${beginning.head.release}` : 'the copy of the base'
+      if (error instanceof DamagedDisk) {
+        await forget(world.stateDir, lineage, beginning.generation)
+        if (attempt === ATTEMPTS) throw damagedAgain(beginning, error.message)
+        again = `${what} is thrown away: ${error.message}`
+      } else if (beginning.generation > 0 && error instanceof BakeError && error.code === 'direct_unfit') {
+        // It was fit when it was baked. It stays the last one until another is published: the reason may be this machine's.
+        again = `not from ${what}: ${error.message}`
+      } else throw error
       run.tell({ type: 'note', level: 'warning', text: again, t: Date.now() })
       await rm(join(run.dir, DISK), { force: true })
     }
   }
-}
-
-/** Why a disk counts for nothing any more. One that was baked so before was fit then. */
-function damageOf(error: unknown, { generation }: Beginning): string | undefined {
-  if (error instanceof DamagedDisk) return error.message
-  return generation > 0 && error instanceof BakeError && error.code === 'direct_unfit' ? error.message : undefined
 }
 
 /** The base's copy or, while it is made, the base itself. `copying` ends with the copy. */

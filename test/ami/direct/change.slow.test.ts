@@ -1,7 +1,10 @@
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { changeDisk } from '../../../src/io/change-disk.ts'
@@ -44,15 +47,16 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     mode?: 'first' | 'next'
     /** Through a service, which acts for nobody: whose files these are. */
     files?: 'nobody' | 'root'
+    ports?: number[]
   }
-  async function change(disk: string, { where = dir, mode = 'first', files }: How = {}) {
+  async function change(disk: string, { where = dir, mode = 'first', files, ports = [] }: How = {}) {
     await createOverlay(join(where, 'disk.qcow2'), { path: disk, format: 'raw' }, { tracked: true })
     if (files) await run('chown', ['-R', `${files}:`, dir])
     await using layer = await openLayers(disk, 'raw')
     const roots = (await fileSystemsOf(layer))!
     const lines: string[] = []
     const end = await changeDisk({
-      ...{ way: files ? 'service' : 'root', script: HELPER, dir: where, roots, mode, explain: files !== undefined, ports: [] },
+      ...{ way: files ? 'service' : 'root', script: HELPER, dir: where, roots, mode, explain: files !== undefined, ports },
       ...{ signal: AbortSignal.timeout(60_000), onLine: (line) => void lines.push(line) },
     })
     return { end, lines }
@@ -159,12 +163,57 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     expect(looked(now.indexOf('MARK-OLD'))).toBe(false)
   })
 
+  test('given of this machine’s loopback the ports that it is told, and no others', async () => {
+    const disk = await systemDisk(dir, ENGINE)
+    await using servers = new AsyncDisposableStack()
+    const [told, other] = await Promise.all(
+      [0, 1].map(async () => {
+        const server = createServer((socket) => void socket.end('hello\n')).listen(0, '127.0.0.1')
+        servers.defer(() => void server.close())
+        await once(server, 'listening')
+        return (server.address() as AddressInfo).port
+      }),
+    )
+    const reached = (host: string, port: number) =>
+      `if (exec 3<>/dev/tcp/${host}/${port} && grep -q hello <&3) 2>/dev/null; then echo "reached ${host}:${port}"; fi\n`
+    await steps({
+      images: ['127.0.0.1', '10.0.2.2'].flatMap((host) => [told!, other!].map((port) => reached(host, port))).join(''),
+    })
+    const { end, lines } = await change(disk, { ports: [told!] })
+    expect(end).toEqual({ kind: 'done' })
+    expect(lines.filter((line) => line.startsWith('reached'))).toEqual([`reached 127.0.0.1:${told}`, `reached 10.0.2.2:${told}`])
+  })
+
   test('not changed when a step fails, which says why', async () => {
     const disk = await systemDisk(dir, ENGINE)
     await steps({ images: 'echo "bake: no such image" >&2; exit 1\n', install: 'touch /never\n' })
     const { end, lines } = await change(disk)
     expect(end).toEqual({ kind: 'failed', how: 'exit code 1' })
     expect(lines).toContain('bake: no such image')
+  })
+
+  test('not changed when a step says that all is well, and fails', async () => {
+    const disk = await systemDisk(dir, ENGINE)
+    await steps({ images: 'printf "bake-exit: 0\\nbake-exit: 0"; exit 7\n' })
+    expect(await change(disk)).toMatchObject({ end: { kind: 'failed', how: 'exit code 1' } })
+  })
+
+  test.each<[string, string[], object]>([
+    [
+      'its /run is a link to this machine’s root',
+      ['rmdir run', 'symlink run /'],
+      { kind: 'unfit', reason: 'its /run is no directory' },
+    ],
+    ['its resolv.conf leads out of it', [`symlink etc/resolv.conf /run/${'../'.repeat(12)}VICTIM`], { kind: 'done' }],
+  ])('changed without a trace elsewhere when %s', async (_, edits, expected) => {
+    const disk = await systemDisk(dir, ENGINE)
+    await steps()
+    const victim = join(dir, 'victim')
+    for (const edit of edits)
+      await run('debugfs', ['-w', '-R', edit.replace('VICTIM', victim.slice(1)), `${disk}?offset=${MIB}`], { env })
+    const { end } = await change(disk)
+    expect(end).toEqual(expected)
+    await expect(stat(victim)).rejects.toThrow('ENOENT')
   })
 
   test('not changed when this machine’s disk gets full: never half of it', async () => {
@@ -213,6 +262,7 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     test('it isn’t when the disk is another user’s', async () => {
       const disk = await systemDisk(dir, ENGINE)
       await steps({ install: 'touch /never\n' })
+      await chmod(dir, 0o755)
       const { end } = await change(disk, { files: 'root' })
       expect(end).toEqual({ kind: 'unfit', reason: expect.stringMatching(/doesn't show the disk: .*Permission denied/) })
     })
@@ -225,6 +275,32 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
       const { end } = await change(join(elsewhere, 'base.raw'), { files: 'nobody' })
       await rm(elsewhere, { recursive: true })
       expect(end).toEqual({ kind: 'unfit', reason: expect.stringMatching(/doesn't show the disk: .*Permission denied/) })
+    })
+
+    async function answer(fields: string[]): Promise<string> {
+      const socket = connect(service.socket)
+      socket.end(fields.map((field) => `${field}\0`).join(''))
+      return text(socket)
+    }
+    test('nor when that user has no way to the directory', async () => {
+      const open = join(dir, 'open')
+      await mkdir(open, { mode: 0o755 })
+      expect(await answer([open, 'ext4:0:1', 'first', 'quiet', ''])).toBe(
+        `bake: user nobody has no way to ${open}\nbake-exit: 2\n`,
+      )
+    })
+
+    test.each<[string, string[], string]>([
+      ['nothing that it knows', ['/tmp'], 'the question ends too early'],
+      ['for another file system', ['/tmp', 'btrfs:0:1', 'first', 'quiet', ''], 'ROOTS are TYPE:OFFSET:LENGTH'],
+      ['for a line more', ['/tmp', 'ext4:0:1\n', 'first', 'quiet', ''], 'ROOTS are TYPE:OFFSET:LENGTH'],
+      ['for another mode', ['/tmp', 'ext4:0:1', 'last', 'quiet', ''], 'MODE is first or next'],
+      ['for another telling', ['/tmp', 'ext4:0:1', 'first', 'loud', ''], 'EXPLAIN is explain or quiet'],
+      ['for a flag in place of a port', ['/tmp', 'ext4:0:1', 'first', 'quiet', '1,--x'], 'PORTS are numbers'],
+      ['for a relative directory', ['tmp', 'ext4:0:1', 'first', 'quiet', ''], 'DIR is absolute'],
+      ['for no directory', ['/nowhere', 'ext4:0:1', 'first', 'quiet', ''], 'there is no directory /nowhere'],
+    ])('the helper refuses when it is asked %s', async (_, fields, reason) => {
+      expect(await answer(fields)).toBe(`bake: ${reason}\nbake-exit: 2\n`)
     })
 
     test('a step goes on for as long as somebody waits for it', async () => {
