@@ -402,6 +402,21 @@ describe('a worker', () => {
     expect(await wrong(baked, { ...lastWrites, 8: 9 })).toEqual([])
   })
 
+  test('whose last disk can’t be changed for once begins with the base, and keeps it if that can’t either', async () => {
+    const first = await bake({ 1: 7 })
+    const never = baker({ change: async () => ({ kind: 'unfit', reason: 'no loop device is free' }) })
+    expect((await bake({}, planOf(), { by: never })).baked.id).toBe('ami-packer')
+    expect(told()).toContainEqual(expect.stringMatching(/^not from the disk of release v\d+: .*no loop device is free$/))
+    const next = await bake({ 2: 7 })
+    expect(world.gaps.store.get(EAST, next.baked.snapshots[0]!)!.parent).toBe(first.baked.snapshots[0])
+    let once = 0
+    const change: DirectAmiWorld['change'] = async (ask) =>
+      once++ === 0 ? { kind: 'unfit', reason: 'no loop device is free' } : write(ask, new Map([[3, 7]]))
+    const third = await bake({ 3: 7 }, planOf(), { by: baker({ change }) })
+    expect(world.gaps.store.get(EAST, third.baked.snapshots[0]!)!.parent).toBe(base.snapshot)
+    expect(await wrong(third.baked, { 3: 7 })).toEqual([])
+  })
+
   test('whose last disk is damaged throws it away, says so, and begins with the base', async () => {
     await bake({ 1: 7 })
     const [kept] = globSync(join(dir, 'lineages/*/*.qcow2'))
