@@ -91,7 +91,7 @@ network=$!
 said='there is no system on its file systems'
 for place in ${roots//,/ }; do
   IFS=: read -r type offset length <<<"$place"
-  options=noatime,discard
+  options=noatime,discard,nodev
   case $type in
     ext4) options+=,noinit_itable ;;
     xfs) options+=,nouuid ;;
@@ -129,8 +129,8 @@ done
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
-mount -t tmpfs -o mode=755 tmpfs "$root/run"
-mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+mount -t tmpfs -o mode=755,nodev tmpfs "$root/run"
+mount -t tmpfs -o mode=1777,nodev tmpfs "$root/tmp"
 for node in null zero full random urandom tty "${partition##*/}"; do cp -a "/dev/$node" "$root/dev/"; done
 : >"$root/dev/bake-disk"
 mount --bind "$raw" "$root/dev/bake-disk"

@@ -122,6 +122,18 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     expect(now.subarray(0, MIB).equals(before.subarray(0, MIB))).toBe(true)
   })
 
+  test('changed by steps that may make device nodes on it, and open none', async () => {
+    const disk = await systemDisk(dir, ENGINE)
+    // This machine's /dev/null, as any other device would be.
+    const step = ['/node', '/run/node', '/tmp/node'].map(
+      (path) => `mknod ${path} c 1 3; echo made; if (: <${path}) 2>/dev/null; then echo opened; fi; rm ${path}\n`,
+    )
+    await steps({ images: step.join('') })
+    const { end, lines } = await change(disk)
+    expect(end).toEqual({ kind: 'done' })
+    expect(lines.filter((line) => /^(made|opened)$/.test(line))).toEqual(['made', 'made', 'made'])
+  })
+
   test('scanned as a whole the first time: what is as it was in the base is read there, by whoever can’t write to it', async () => {
     const disk = await systemDisk(dir, { ...ENGINE, 'old/secret': 'MARK-OLD' })
     await steps({

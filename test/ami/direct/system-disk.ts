@@ -8,7 +8,7 @@ import { tinyRoot } from '../../support/tiny-root.ts'
 
 const run = promisify(execFile)
 const env = toolEnvironment()
-const PROGRAMS = ['env', 'bash', 'cat', 'dd', 'grep', 'mkdir', 'rm', 'sleep', 'sync', 'touch']
+const PROGRAMS = ['env', 'bash', 'cat', 'dd', 'grep', 'mkdir', 'mknod', 'rm', 'sleep', 'sync', 'touch']
 /** What is looked for of an engine, and what it says when it is up. */
 export const ENGINE = {
   'usr/bin/docker': '#!/bin/sh\n',
