@@ -70,17 +70,20 @@ export async function changeDisk({
   let code: number | undefined
   const read = (stream: NodeJS.ReadableStream) => {
     const lines = createInterface({ input: stream })
+    // Only a stream's last line counts: a step may print the like.
+    let last: number | undefined
     lines.on('line', (line) => {
       const [, kind, said = ''] = LAST.exec(line) ?? []
-      // Only the last line counts: a step may print the like.
-      if (kind === 'exit') code = Number(said)
-      else if (line !== '') code = undefined
+      if (line !== '') last = kind === 'exit' ? Number(said) : undefined
       if (kind === 'unfit') unfit = said
       else if (kind === undefined && line !== '') onLine(line)
     })
     // A connection that breaks off; `ended` tells why.
     stream.once('error', () => lines.close())
-    return once(lines, 'close').catch(() => {})
+    const closed = once(lines, 'close').catch(() => {})
+    return closed.then(() => {
+      code = last ?? code
+    })
   }
   signal.addEventListener('abort', helper.hangUp, { once: true })
   try {

@@ -39,7 +39,8 @@ describe.skipIf(!bakesDirectly)('a disk baked without a virtual machine', () => 
     expect(await leftBehind(project.dir)).toEqual([])
     expect(await engines()).toEqual([])
   })
-  const engines = async () => (await project.processes()).filter((line) => /dockerd|containerd|qemu|slirp|(?:helper|change)\.sh/.test(line))
+  const engines = async () =>
+    (await project.processes()).filter((line) => /dockerd|containerd|qemu|slirp|(?:helper|change)\.sh/.test(line))
 
   const tag = async (release: string, page: string) => {
     await project.repo.commit({ 'web/index.html': `${page}\n` })

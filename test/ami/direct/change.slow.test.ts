@@ -210,6 +210,14 @@ describe.skipIf(!bakesDirectly)('a disk is', () => {
     expect(await change(disk)).toMatchObject({ end: { kind: 'failed', how: 'exit code 1' } })
   })
 
+  test('changed also when much is said beside, to the end', async () => {
+    const disk = await systemDisk(dir, ENGINE)
+    await steps({ scan: 'for n in {1..20000}; do echo "$n" >&2; done\n' })
+    const { end, lines } = await change(disk)
+    expect(end).toEqual({ kind: 'done' })
+    expect(lines.filter((line) => line === '20000')).toHaveLength(1)
+  })
+
   test.each<[string, string[], object]>([
     [
       'its /run is a link to this machine’s root',
