@@ -45,6 +45,7 @@ export class MachineLog implements AsyncDisposable {
   readonly #log: LogWriter
   readonly #steps = new PhaseSteps()
   readonly #onIncomplete: LogWorld['onIncomplete']
+  #closed: Promise<void> | undefined
 
   constructor({ ledger, pollMs, onIncomplete }: LogWorld, build: string, n: number) {
     this.prefix = keys.log(build, n)
@@ -75,8 +76,18 @@ export class MachineLog implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Stores all that was told, and that it was all: before a record says that the bake has ended, because whoever follows it then reads what there is. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
     await this.#log.close()
     if (this.#log.incomplete !== undefined) this.#onIncomplete(`build ${this.#build}: ${this.#log.incomplete}`)
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
   }
 }

@@ -38,13 +38,16 @@ export function exhausted(record: JobRecord, receives: number): Failure | undefi
 /** What becomes of a job and its message when its bake ended with an error. Whoever waits for the claim was told by the bake itself. */
 export async function giveUp(error: unknown, record: JobRecord, log: MachineLog, world: MachineJobWorld): Promise<Verdict> {
   const stopped = stoppedBy(error)
+  if (stopped && stopped.why !== 'cancelled' && !record.detached) {
+    const detail = `handed back by ${world.worker}, ${stopped.because}`
+    log.story({ type: 'phase', phase: 'queued', t: Date.now(), detail })
+  }
+  await log.close()
   if (stopped?.why === 'cancelled')
     return record.end({ status: 'cancelled', ...(stopped.failure && { failure: stopped.failure }) })
   // Whoever else asked has a message of their own.
   if (record.detached) return { do: 'remove' }
   if (stopped) {
-    const detail = `handed back by ${world.worker}, ${stopped.because}`
-    log.story({ type: 'phase', phase: 'queued', t: Date.now(), detail })
     await record.queued()
     return { do: 'release', inSeconds: stopped.inSeconds }
   }

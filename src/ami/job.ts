@@ -74,6 +74,7 @@ async function oneRun(job: MachineJob, record: JobRecord, world: MachineJobWorld
   const size = baked.kind === 'disk' ? { sizeBytes: baked.sizeBytes } : {}
   const status = bake.status === 'found' ? 'tagged' : 'built'
   const machine = { ...before, runs: [run], did: bake.status }
+  await log.close()
   const verdict = await record.end({ status, reference: nameOf(baked), machine, ...size })
   await world.announce?.({ bake })
   return verdict

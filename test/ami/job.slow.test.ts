@@ -18,7 +18,7 @@ import { type QueueServer, startQueueServer } from '../../src/io/host/queue-serv
 import type { SqsQueue } from '../../src/io/queue-sqs.ts'
 import { requestCancel } from '../../src/jobs/askers.ts'
 import { readClaims } from '../../src/jobs/claims.ts'
-import { followBuild } from '../../src/jobs/follow.ts'
+import { followBuild, logOf } from '../../src/jobs/follow.ts'
 import { formatBody, type MachineJob, parseBody } from '../../src/jobs/job.ts'
 import { type BuildRecord, ENDED, readBuild, writeBuild } from '../../src/jobs/records.ts'
 import { newBuildId } from '../../src/names.ts'
@@ -381,6 +381,22 @@ const POINTS: [string, 'baked' | 'found'][] = [
   ['machine-baked', 'found'],
   ['recorded', 'found'],
 ]
+
+test('all that a worker told is stored before the record says that it has ended', { timeout: 120_000 }, async () => {
+  const { build } = await ask()
+  const env = { ...process.env, BAKE_FAILPOINT: 'recorded:kill' }
+  const child = spawn(process.execPath, [CHILD, repo.dir, registry.host, endpoint, 'one'], { env, stdio: 'ignore' })
+  await once(child, 'close')
+  const record = await readBuild(asker.ledger, build)
+  expect(record).toMatchObject({ status: 'built' })
+  const chunks: string[] = []
+  for (let n = 0; ; n++) {
+    const bytes = await asker.ledger.chunk(logOf(record!)!, n)
+    if (bytes === undefined) break
+    chunks.push(Buffer.from(bytes).toString())
+  }
+  expect(chunks.join('')).toMatch(/"type":"end"\}\n$/)
+})
 
 describe('SIGKILL ends the worker at', () => {
   const cells = process.env.BAKE_TEST_ALL === '1' ? POINTS : POINTS.filter(([point]) => /claimed|baked|published/.test(point))
