@@ -51,6 +51,12 @@ until_there() {
 
 # The daemon must not be in the namespace that the disk is mounted in: killed with it, it would wait for itself to unmount it.
 if [ "$stage" = daemon ]; then
+  # Whose way there is closed has no business there, although root is there now.
+  # shellcheck disable=SC2016 # the other shell's
+  if [ "$("${as[@]}" sh -c 'cd -- "$0" && exec stat --format=%d:%i .' "$PWD" 2>/dev/null)" != "$(stat --format=%d:%i .)" ]; then
+    echo "bake: user $user has no way to $PWD"
+    exit 2
+  fi
   mkdir -p "$memory"
   mount -t tmpfs -o mode=711,nosuid,noexec tmpfs "$memory"
   mkdir -p "$work"

@@ -16,7 +16,7 @@ user=${SUDO_UID:-${BAKE_DISK_USER:-0}}
 # A user's own programs are no business of root's.
 [ "$user" = 0 ] || PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C
-uid=$(id -u -- "$user" 2>/dev/null) || refuse "there is no user $user"
+id -u -- "$user" >/dev/null 2>&1 || refuse "there is no user $user"
 [ "$(id -u)" = 0 ] || refuse 'disks are mounted by root'
 
 if ! IFS= read -r -d '' dir; then
@@ -32,18 +32,12 @@ list '(ext4|xfs):[0-9]{1,18}:[0-9]{1,18}' "$roots" || refuse 'ROOTS are TYPE:OFF
 [ -z "$ports" ] || list '[0-9]{1,5}' "$ports" || refuse 'PORTS are numbers'
 [[ $dir == /* && $dir != *[[:cntrl:]]* ]] || refuse 'DIR is absolute'
 cd -- "$dir" 2>/dev/null || refuse "there is no directory $dir"
-if [ "$uid" != 0 ]; then
-  # Whose way there is closed has no business there, although root is there now.
-  as=(setpriv --reuid="$uid" --regid="$(id -g -- "$user")" --init-groups --inh-caps=-all --bounding-set=-all --no-new-privs --)
-  # shellcheck disable=SC2016 # the other shell's
-  [ "$("${as[@]}" sh -c 'cd -- "$0" && exec stat --format=%d:%i .' "$dir" 2>/dev/null)" = "$(stat --format=%d:%i .)" ] ||
-    refuse "user $user has no way to $dir"
-fi
-
 IFS=, read -r -a numbers <<<"$ports"
+# Found before: what is killed below is then a child of unshare's, and no other.
+script=$(dirname "$(readlink -f "$0")")/change.sh
 exec 3<&0 </dev/null
 unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- \
-  bash "$(dirname "$(readlink -f "$0")")/change.sh" "$user" "$roots" "$mode" "$explain" "${numbers[@]}" 3<&- &
+  bash "$script" "$user" "$roots" "$mode" "$explain" "${numbers[@]}" 3<&- &
 change=$!
 # The first process of the namespace is killed, and with it go all: unshare ends when they have. Killed itself, it would not wait for them.
 {
@@ -61,6 +55,7 @@ watch=$!
 status=0
 wait "$change" || status=$?
 kill "$watch" 2>/dev/null || true
+wait "$watch" 2>/dev/null || true
 # What was printed last may be no whole line.
 printf '\nbake-exit: %s\n' "$status"
 exit "$status"

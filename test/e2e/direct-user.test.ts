@@ -73,18 +73,21 @@ describe.skipIf(!bakesDirectly)('a user who isn’t root', () => {
       expect(others.stdout).toBe('')
     })
 
-    test('leaves nothing behind when killed, and bakes again', BAKE, async () => {
-      const release = `killed-${sudoers.length}`
+    test.each(['SIGKILL', 'SIGINT'] as const)('leaves nothing behind after %s, and bakes again', BAKE, async (signal) => {
+      const release = `${signal}-${sudoers.length}`
       await tag(release)
       await giveTo(user, project.dir)
       {
         const args = ['ami', '--release', release, '--no-verify', '--progress', 'plain']
         await using running = project.start(args, { prefix: user.prefix })
         await running.waitFor('stderr', /^machine {2}install$/m, 120_000)
-        running.kill('SIGKILL')
-        await running.wait()
+        running.kill(signal)
+        const end = await running.wait()
+        if (signal === 'SIGINT') expect(end, end.stderr.slice(-2000)).toMatchObject({ code: 130 })
       }
       const left = async () => [...(await leftBehind(project.dir)), ...(await helpers())]
+      // Ctrl-C waits for it.
+      if (signal === 'SIGINT') expect(await left()).toEqual([])
       await waitFor(async () => ((await left()).length === 0 ? true : undefined), {
         what: 'the helper and its mounts to be gone',
         deadlineMs: 20_000,

@@ -1,11 +1,12 @@
 import type { FoundFileSystem } from '../../io/disk-file-systems.ts'
+import type { HelperWay } from '../../io/disk-helper.ts'
 
 /** What this machine has for changing disks by itself. */
 export interface Means {
   platform: string
   architecture: 'amd64' | 'arm64' | undefined
-  /** How the helper that mounts the disk is had, which is root: io/disk-helper.ts. */
-  helper: 'root' | 'service' | 'sudo' | undefined
+  /** Undefined: nobody mounts disks for this user. */
+  helper: HelperWay | undefined
   /** Commands that aren't there, and files. */
   missing: string[]
 }
